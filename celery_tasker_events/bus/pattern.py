@@ -1,0 +1,39 @@
+"""Subscription patterns: ``*`` matches every event; else segments are compared one by one, and ``*`` is one segment."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["Pattern"]
+
+_PATTERN = re.compile(r"\*|([a-z0-9_]+|\*)(\.([a-z0-9_]+|\*))+")
+
+
+class Pattern:
+    """A checked pattern, such as ``payment.*``.
+
+    Raises:
+        ValueError: if it is no pattern.
+    """
+
+    __slots__ = ("_segments", "text")
+
+    def __init__(self, text: object) -> None:
+        if not isinstance(text, str) or not _PATTERN.fullmatch(text):
+            raise ValueError(
+                f"bad pattern {text!r}: '*' for every event, or segments of a-z, 0-9 and _ joined by dots, where "
+                "'*' stands for one segment, such as 'payment.*'"
+            )
+        self.text = text
+        self._segments: list[str] | None = None if text == "*" else text.split(".")
+
+    def matches(self, event_name: str) -> bool:
+        if self._segments is None:
+            return True
+        segments = event_name.split(".")
+        return len(segments) == len(self._segments) and all(
+            wanted in ("*", segment) for wanted, segment in zip(self._segments, segments, strict=True)
+        )
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"

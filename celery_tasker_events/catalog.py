@@ -1,0 +1,214 @@
+"""The catalog: which Celery task publishes which events, worked out once so that a signal needs one dict look-up."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from celery import current_app
+
+from celery_tasker_events.binding import EMPTY, BoundEvent, BoundStep
+from celery_tasker_events.declaration import (
+    DeclarationError,
+    EventDeclaration,
+    declarations_of,
+    declared_proxies,
+    namespace_problem,
+)
+from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+from celery_tasker_events.publisher import BasePublisher, PublisherRegistry
+from celery_tasker_events.schema import PayloadValidator
+from celery_tasker_events.telemetry.log import logger
+from celery_tasker_events.template import DeclaredEvent, StepTemplate, TaskTemplate, load_templates
+
+if TYPE_CHECKING:
+    from celery import Celery, Task
+
+    from celery_tasker_events.settings import Settings
+
+__all__ = ["Catalog"]
+
+
+class Catalog:
+    """Declarations of one app, from its templates and its tasks' decorators, bound to its tasks.
+
+    Args:
+        settings: Where the templates are, and the default namespace.
+        publishers: Resolves the declarations' ``publisher`` names.
+
+    Attributes:
+        problems: What is wrong with any of it. Events that are all right are bound nevertheless.
+    """
+
+    def __init__(self, app: Celery, settings: Settings, publishers: PublisherRegistry) -> None:
+        self._app = app
+        self._settings = settings
+        self._publishers = publishers
+        self._steps: dict[str, BoundStep] = {}
+        self._by_hand: dict[str, BoundEvent] = {}
+        self._lock = threading.RLock()
+        self.templates, self.problems = load_templates(settings.templates)
+        #: Steps of templates whose task this process does not know: a mistake in a worker, usual in a mere caller.
+        self.unbound: list[Problem] = []
+        self._from_templates: dict[str, list[BoundEvent]] = {}
+        for template in self.templates:
+            self._bind_template(template)
+        for name in list(app.tasks):
+            if not name.startswith("celery."):
+                self._steps[name] = self._bind_task(app.tasks[name])
+
+    def step(self, task: Task) -> BoundStep:
+        """The events of a task; one that was defined after the app was finalized is bound when it first ends."""
+        bound = self._steps.get(task.name)
+        return bound if bound is not None else self._bind_late(task)
+
+    def declared_by_hand(self, event_name: str) -> BoundEvent | None:
+        """The task-level declaration of an event that is published by hand, or None."""
+        return self._by_hand.get(event_name)
+
+    def bind_by_hand(self, event_name: str, namespace: str, step_name: str | None, **fields: Any) -> BoundEvent:
+        """Bind an event that nobody declared.
+
+        Raises:
+            ConfigurationError: if its name or another field is wrong.
+        """
+        declaration = EventDeclaration.from_mapping({"name": event_name, **fields})
+        if problem := namespace_problem(namespace):
+            raise ConfigurationError(problem)
+        return self._bound(declaration, namespace, step_name)
+
+    def steps(self) -> Mapping[str, BoundStep]:
+        """All bound steps that publish something, by task name."""
+        return {name: step for name, step in sorted(self._steps.items()) if step.events}
+
+    def events(self) -> Iterator[BoundEvent]:
+        """All bound events, those published by hand included."""
+        for step in self.steps().values():
+            yield from step.events
+        yield from self._by_hand.values()
+
+    def durable_queues(self) -> set[str]:
+        """Names of the queues that the declared durable events need."""
+        return {event.queue_name for event in self.events() if event.declaration.delivery_mode.reaches_pgmq}
+
+    def _bind_late(self, task: Task) -> BoundStep:
+        with self._lock:
+            if task.name not in self._steps:
+                known = len(self.problems)
+                self._steps[task.name] = EMPTY if task.name.startswith("celery.") else self._bind_task(task)
+                for problem in self.problems[known:]:
+                    logger.warning("%s", problem)
+            return self._steps[task.name]
+
+    def _bind_task(self, task: Task) -> BoundStep:
+        events = list(self._from_templates.get(task.name, ()))
+        for declaration in (*_declared_on_shared(self._app, task), *declarations_of(task)):
+            declared = DeclaredEvent(declaration, f"task {task.name}", None, {})
+            events.extend(self._bind(declared, self._settings.namespace, task.name.rpartition(".")[2]))
+        return BoundStep(events) if events else EMPTY
+
+    def _bind_template(self, template: TaskTemplate) -> None:
+        for declared in template.events:
+            for bound in self._bind(declared, template.namespace, None):
+                if bound.declaration.name in self._by_hand:
+                    self._report(declared, "name", "is declared as a task-level event twice")
+                self._by_hand[bound.declaration.name] = bound
+        for step in template.steps:
+            if step.events and (task_name := self._task_name(step)):
+                bound_events = self._from_templates.setdefault(task_name, [])
+                for declared in step.events:
+                    bound_events.extend(self._bind(declared, template.namespace, step.name))
+
+    def _task_name(self, step: StepTemplate) -> str | None:
+        """Which task a step is: ``handler.task``, else ``handler.callable`` if it is one, else the step's name."""
+        tasks = self._app.tasks
+        if step.task is not None:
+            found = self._find(step.task)
+        else:
+            found = (step.callable and self._find(step.callable)) or self._find(step.name)
+        if isinstance(found, list):
+            self.problems.append(
+                Problem(
+                    f"step {step.name!r} could be any of {', '.join(found)}: name one in handler.task", step.source, step.line
+                )
+            )
+            return None
+        if found is None:
+            wanted = step.task or step.callable or step.name
+            known = [name for name in tasks if not name.startswith("celery.")]
+            self.unbound.append(
+                Problem(
+                    f"step {step.name!r} names no Celery task ({wanted}).{did_you_mean(wanted, known)}", step.source, step.line
+                )
+            )
+        return found
+
+    def _find(self, name: str) -> str | list[str] | None:
+        tasks = self._app.tasks
+        if name in tasks:
+            return name
+        if (imported := _imported_task_name(name)) in tasks:
+            return imported
+        if "." not in name:
+            found = [task for task in tasks if task.rpartition(".")[2] == name]
+            if len(found) > 1:
+                return sorted(found)
+            return found[0] if found else None
+        return None
+
+    def _bind(self, declared: DeclaredEvent, namespace: str, step_name: str | None) -> Iterable[BoundEvent]:
+        """The bound event, or nothing where it is wrong, which is then among the problems."""
+        try:
+            return [self._bound(declared.declaration, declared.declaration.namespace or namespace, step_name)]
+        except DeclarationError as error:
+            for field, message in error.by_field:
+                self._report(declared, field, message)
+            return []
+
+    def _report(self, declared: DeclaredEvent, field: str | None, message: str) -> None:
+        line = declared.field_lines.get(field, declared.line) if field else declared.line
+        self.problems.append(Problem(f"event {declared.declaration.name!r}: {message}", declared.source, line))
+
+    def _bound(self, declaration: EventDeclaration, namespace: str, step_name: str | None) -> BoundEvent:
+        problems: list[tuple[str | None, str]] = []
+        publisher: BasePublisher | None = None
+        validator: PayloadValidator | None = None
+        try:
+            publisher = self._publishers.resolve(declaration.publisher)
+        except ConfigurationError as error:
+            problems.append(("publisher", str(error)))
+        try:
+            validator = None if declaration.schema is None else PayloadValidator(declaration.schema)
+        except ConfigurationError as error:
+            problems.append(("schema", str(error)))
+        if problems or publisher is None:
+            raise DeclarationError(problems)
+        return BoundEvent(declaration, namespace, step_name, publisher, validator)
+
+
+def _declared_on_shared(app: Celery, task: Task) -> Iterator[EventDeclaration]:
+    """What was declared on the proxy that ``shared_task`` returned: which task it stands for depends on the app."""
+    proxies = declared_proxies()
+    if not proxies:
+        return
+    before = current_app._get_current_object()
+    app.set_current()
+    try:
+        for proxy, declarations in proxies:
+            try:
+                is_this = proxy._get_current_object() is task
+            except KeyError:  # a task that this app does not have
+                continue
+            if is_this:
+                yield from declarations
+    finally:
+        before.set_current()
+
+
+def _imported_task_name(path: str) -> str | None:
+    """The name of the task that an import path leads to, where that module is imported already."""
+    module_name, _, attribute = path.replace(":", ".").rpartition(".")
+    found = getattr(sys.modules.get(module_name), attribute, None)
+    return getattr(found, "name", None)

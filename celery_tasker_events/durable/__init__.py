@@ -1,0 +1,1 @@
+"""The durable path: events are committed to PGMQ queues in Postgres, in batches."""

@@ -1,0 +1,91 @@
+"""DurableMessage: one message for a PGMQ queue, already serialised, with what the log says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from celery_tasker_events import envelope, values
+from celery_tasker_events.declaration import EventDeclaration
+from celery_tasker_events.event import DomainEvent, queue_name
+from celery_tasker_events.telemetry.log import error_fields, event_fields
+
+__all__ = ["DurableMessage", "dead_letter_queue"]
+
+
+def dead_letter_queue(queue: str) -> str:
+    """Return the name of the queue that keeps what could not be published to that queue."""
+    return f"{queue}_dlq"
+
+
+class DurableMessage(NamedTuple):
+    """A serialised message, its PGMQ headers, and the log fields of its event."""
+
+    queue: str
+    body: bytes
+    headers: bytes
+    fields: Mapping[str, Any]
+    is_dead_letter: bool = False
+
+    @classmethod
+    def of(cls, event: DomainEvent) -> DurableMessage:
+        return cls(event.queue_name, envelope.to_message(event), envelope.headers(event), event_fields(event))
+
+    def refused(self, error: BaseException) -> DurableMessage:
+        """Return the dead letter of a message that Postgres refused.
+
+        The message is kept as text: what jsonb refuses, such as ``\\u0000``, is kept too, escaped once more.
+        """
+        letter = {
+            "event_name": self.fields["event_name"],
+            "event_id": self.fields["event_id"],
+            "failed_stage": "postgres",
+            "error": error_fields(error),
+            "message_text": self.body.decode(),
+        }
+        return self._letter(self.queue, letter, self.fields)
+
+    @classmethod
+    def dead_letter(
+        cls,
+        declaration: EventDeclaration,
+        namespace: str,
+        stage: str,
+        error: BaseException,
+        payload_text: str | None,
+        fields: Mapping[str, Any],
+    ) -> DurableMessage:
+        """Return the dead letter of an event that could not be built.
+
+        Args:
+            stage: Which step on its way failed, such as ``"schema"``.
+            payload_text: As much of the payload as there is, as text.
+            fields: What is known of the event, as log fields.
+        """
+        letter = {
+            **fields,
+            "failed_stage": stage,
+            "error": error_fields(error),
+            "declaration": {
+                "name": declaration.name,
+                "condition": declaration.condition,
+                "delivery_mode": declaration.delivery_mode,
+                "publisher": declaration.publisher,
+                "version": declaration.version,
+            },
+            "payload_text": payload_text,
+        }
+        return cls._letter(queue_name(namespace), letter, fields)
+
+    @classmethod
+    def _letter(cls, queue: str, letter: Mapping[str, Any], fields: Mapping[str, Any]) -> DurableMessage:
+        return cls(dead_letter_queue(queue), values.encode(_storable(letter)), b"{}", fields, is_dead_letter=True)
+
+
+def _storable(value: Any) -> Any:
+    """Escape what jsonb refuses in any text: a dead letter must never be refused itself."""
+    if isinstance(value, str):
+        return value.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {key: _storable(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,84 @@
+"""The exceptions of the package, and how a problem in the configuration is worded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "ConfigurationError",
+    "NotSerialisable",
+    "PgmqMissing",
+    "Problem",
+    "PublishingError",
+    "SchemaViolation",
+    "TaskerEventsError",
+    "did_you_mean",
+]
+
+
+class TaskerEventsError(Exception):
+    """Base of every exception that this package raises."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in what the user configured.
+
+    Attributes:
+        message: What is wrong and what to do about it.
+        source: Where it stands: a file's path, or a dotted name of an object. Empty if unknown.
+        line: 1-based line in that file, or None.
+    """
+
+    message: str
+    source: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}" if self.line is not None else self.source
+        return f"{place}: {self.message}" if place else self.message
+
+
+class ConfigurationError(TaskerEventsError, ValueError):
+    """Declarations, templates or settings are wrong; raised when the app starts, never from a task.
+
+    Attributes:
+        problems: Everything that was found, in the order of the sources.
+    """
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        self.problems = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class PublishingError(TaskerEventsError):
+    """An event could not be published as it is."""
+
+
+class NotSerialisable(PublishingError):
+    """A value has no JSON form."""
+
+
+class SchemaViolation(PublishingError):
+    """A payload does not match the JSON Schema of its declaration."""
+
+
+class PgmqMissing(TaskerEventsError):
+    """The database has no PGMQ schema."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"PGMQ is not installed in {database}. Install it and create the declared queues with: "
+            "celery -A <your app> domain-events setup"
+        )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` with the closest known word, or all known words where none is close."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(choices)}."

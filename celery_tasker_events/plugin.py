@@ -1,0 +1,273 @@
+"""DomainEvents: the one object that a user adds to a Celery app; it wires everything below together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from celery import current_task
+
+from celery_tasker_events.binding import BoundEvent, BoundStep
+from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
+from celery_tasker_events.catalog import Catalog
+from celery_tasker_events.declaration import DeliveryMode
+from celery_tasker_events.durable.pool import connect
+from celery_tasker_events.durable.queues import check_pgmq
+from celery_tasker_events.errors import ConfigurationError, PgmqMissing, Problem
+from celery_tasker_events.event import new_event_id
+from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
+from celery_tasker_events.pipeline import Publication
+from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
+from celery_tasker_events.runtime import Runtime
+from celery_tasker_events.settings import Settings, masked_dsn
+from celery_tasker_events.signals import SignalReceiver
+from celery_tasker_events.telemetry.counters import Series
+from celery_tasker_events.telemetry.log import logger
+
+if TYPE_CHECKING:
+    from celery import Celery, Task
+
+__all__ = ["DomainEvents"]
+
+H = TypeVar("H", bound=Handler)
+
+#: Attribute of a task request: how often this attempt has published each event by hand.
+_PUBLISHED_BY_HAND = "_tasker_events_by_hand"
+
+
+class DomainEvents:
+    """Publishes the declared domain events of a Celery app's tasks.
+
+    Args:
+        app: The Celery app, or None to give it later with :meth:`init_app`.
+
+    Nothing is read, connected or started before the app is finalized, and nothing in a process that publishes nothing.
+    """
+
+    def __init__(self, app: Celery | None = None) -> None:
+        self._subscribers = SubscriberRegistry(parent=shared_subscriptions)
+        self._publishers = PublisherRegistry()
+        self._lock = threading.RLock()
+        self._settings: Settings | None = None
+        self._catalog: Catalog | None = None
+        self._runtime: Runtime | None = None
+        self._inherited: list[Runtime] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Celery) -> None:
+        """Attach to a Celery app.
+
+        Raises:
+            ConfigurationError: if this object or the app is attached already.
+        """
+        if hasattr(self, "app") or app in _plugins:
+            raise ConfigurationError(f"{app!r} and DomainEvents are attached to each other once only")
+        self.app = app
+        _plugins[app] = self
+        SignalReceiver(self).connect()
+
+    @classmethod
+    def of(cls, app: Celery) -> DomainEvents:
+        """Return the plugin of an app.
+
+        Raises:
+            ConfigurationError: if the app has none.
+        """
+        try:
+            return _plugins[app]
+        except KeyError:
+            raise ConfigurationError(f"{app!r} has no domain events: add DomainEvents(app) where the app is made") from None
+
+    @property
+    def settings(self) -> Settings:
+        """The app's settings, read from its configuration once.
+
+        Raises:
+            ConfigurationError: if one is wrong.
+        """
+        with self._lock:
+            if self._settings is None:
+                self._settings = Settings.from_conf(self.app.conf)
+            return self._settings
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is declared, compiled when it is first needed; that finalizes the app.
+
+        Raises:
+            ConfigurationError: if a setting is wrong.
+        """
+        with self._lock:
+            if self._catalog is None:
+                for problem in register_all(self._publishers, self.settings.publishers):
+                    raise ConfigurationError([Problem(problem, "tasker_events_publishers")])
+                self._catalog = Catalog(self.app, self.settings, self._publishers)
+            return self._catalog
+
+    def register_publisher(self, publisher: BasePublisher | type[BasePublisher]) -> None:
+        """Make a custom publisher known by its name, before the app starts."""
+        self._publishers.register(publisher)
+
+    def subscribe(self, pattern: str) -> Callable[[H], H]:
+        """Subscribe the decorated function to the fast and broadcast events of this app that match the pattern."""
+
+        def decorate(handler: H) -> H:
+            self._subscribers.add(pattern, handler)
+            return handler
+
+        return decorate
+
+    def publish(
+        self,
+        event_name: str,
+        payload: Any,
+        *,
+        namespace: str | None = None,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> str | None:
+        """Publish an event by hand: from inside a task, which it then belongs to, or from anywhere else.
+
+        An event that a template declares under ``domain_events`` is published as declared: with its schema, publisher,
+        namespace and mode. Any other is durable, in the namespace of the running task's events, unless told otherwise.
+
+        Returns:
+            The event's id; None if it could not be accepted, which is logged and counted: nothing is ever raised.
+        """
+        try:
+            bound = self._bind_by_hand(event_name, namespace, delivery_mode)
+            publication = _by_hand(bound, Snapshot.of(payload), correlation_id, idempotency_key)
+            return publication.event_id if self.put(publication) else None
+        except Exception:
+            logger.warning("Domain event %r was not published by hand", event_name, exc_info=True)
+            return None
+
+    def counters(self) -> Mapping[Series, int]:
+        """What this process has counted so far."""
+        return self._current_runtime().counters.snapshot()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until all that this process accepted is committed and delivered.
+
+        Args:
+            timeout: Seconds; by default ``tasker_events_shutdown_drain_timeout_ms``.
+
+        Returns:
+            Whether all of it is.
+        """
+        runtime = self._runtime
+        return runtime is None or runtime.drain(self._drain_timeout(timeout))
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Drain, then end this process' threads and connections; a later event starts new ones."""
+        with self._lock:
+            runtime, self._runtime = self._runtime, None
+        return runtime is None or runtime.close(self._drain_timeout(timeout))
+
+    # What the signals call.
+
+    def step(self, task: Task) -> BoundStep:
+        return (self._catalog or self.catalog).step(task)
+
+    def put(self, publication: Publication) -> bool:
+        return (self._runtime or self._current_runtime()).put(publication)
+
+    def check_worker(self) -> None:
+        """Raise ConfigurationError with all that keeps the declared events from being published.
+
+        A database that can't be reached is no reason not to start: that is logged, and events wait for it.
+        """
+        problems = [*self.catalog.problems, *self.catalog.unbound]
+        if self.catalog.durable_queues():
+            problems.extend(self._database_problems())
+        if problems:
+            raise ConfigurationError(problems)
+        self._publishers.freeze()
+
+    def _database_problems(self) -> list[Problem]:
+        dsn = self.settings.dsn
+        if dsn is None:
+            example = min(self.catalog.durable_queues())
+            return [
+                Problem(
+                    f"durable events are declared (for queue {example!r}) but no database is: set it to a DSN such as "
+                    "'postgresql://user@host/database', or make the events fast",
+                    "tasker_events_dsn",
+                )
+            ]
+        try:
+            with connect(dsn) as connection:
+                check_pgmq(connection)
+        except PgmqMissing as error:
+            return [Problem(str(error), "tasker_events_dsn")]
+        except psycopg.Error as error:
+            logger.warning("Postgres for domain events (%s) can't be used yet: %s", masked_dsn(dsn), error)
+        return []
+
+    def _current_runtime(self) -> Runtime:
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = Runtime(self.settings, self._subscribers)
+            return self._runtime
+
+    def _bind_by_hand(self, event_name: str, namespace: str | None, mode: DeliveryMode | str | None) -> BoundEvent:
+        declared = self.catalog.declared_by_hand(event_name)
+        if declared is not None and namespace in (None, declared.namespace) and mode is None:
+            return declared
+        task = current_task
+        events = self.step(task).events if task else ()
+        return self.catalog.bind_by_hand(
+            event_name,
+            namespace or (events[0].namespace if events else self.settings.namespace),
+            events[0].step_name if events else (task.name.rpartition(".")[2] if task else None),
+            delivery_mode=mode.value if isinstance(mode, DeliveryMode) else mode,
+        )
+
+    def _drain_timeout(self, timeout: float | None) -> float:
+        return self.settings.shutdown_drain_timeout_ms / 1000 if timeout is None else timeout
+
+    def _after_fork_in_child(self) -> None:
+        # The parent's threads do not exist here, its locks may be held for ever, and closing its connections would
+        # break them for the parent: all of it is kept, untouched, and never used.
+        if self._runtime is not None:
+            self._inherited.append(self._runtime)
+            self._runtime = None
+        self._lock = threading.RLock()
+
+
+def _by_hand(bound: BoundEvent, payload: Snapshot, correlation_id: str | None, key: str | None) -> Publication:
+    event_id = new_event_id()
+    if current_task:
+        request = current_task.request
+        outcome = observe(OutcomeKind.BY_HAND, current_task.name, request.id, request, result=payload)
+        counts = request.__dict__.setdefault(_PUBLISHED_BY_HAND, {})
+        counts[bound.declaration.name] = sequence = counts.get(bound.declaration.name, 0) + 1
+        key = key or idempotency_key(outcome, bound.declaration.name, sequence)
+    else:
+        outcome = observe(OutcomeKind.BY_HAND, "", event_id, _Nowhere(), result=payload)
+        outcome = outcome._replace(task_uuid=None, step_uuid=None, task_name=None)
+        key = key or event_id
+    if correlation_id is not None:
+        outcome = outcome._replace(correlation_id=correlation_id)
+    return Publication(outcome, (bound,), event_id, key)
+
+
+class _Nowhere:
+    """Stands for the request where there is none."""
+
+
+_plugins: weakref.WeakKeyDictionary[Any, DomainEvents] = weakref.WeakKeyDictionary()
+
+
+def _after_fork_in_child() -> None:
+    for plugin in list(_plugins.values()):
+        plugin._after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,128 @@
+"""Every setting, its default and its range: Celery conf keys ``tasker_events_*`` become one checked Settings object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from celery_tasker_events.declaration import namespace_problem
+from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+
+__all__ = ["PREFIX", "Settings", "masked_dsn"]
+
+PREFIX = "tasker_events_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user configured.
+
+    Attributes:
+        dsn: libpq connection string or URI of the database with PGMQ; None where no event is durable.
+        templates: Glob patterns of YAML task templates, relative to the working directory.
+        namespace: For declarations that name none.
+        publishers: Import paths of custom publisher classes, so that templates can call them by name.
+        command_buffer_size: How many outcomes may wait for the dispatcher.
+        durable_buffer_size: How many durable events may wait for Postgres.
+        broadcast_buffer_size: How many events may wait for the in-process subscribers.
+        dispatch_timeout_ms: Milliseconds that one subscriber may take for one event.
+        shutdown_drain_timeout_ms: Milliseconds that a process waits at its end for what it accepted.
+        log_dropped_events: Whether a full buffer is logged; it is counted in any case.
+        log_subscriber_errors: Whether a subscriber's error is logged; it is counted in any case.
+    """
+
+    dsn: str | None = field(default=None, repr=False)
+    templates: Sequence[str] = ()
+    namespace: str = "default"
+    publishers: Sequence[str] = ()
+    command_buffer_size: int = 1000
+    durable_buffer_size: int = 10_000
+    broadcast_buffer_size: int = 2000
+    dispatch_timeout_ms: int = 5000
+    shutdown_drain_timeout_ms: int = 5000
+    log_dropped_events: bool = True
+    log_subscriber_errors: bool = True
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, Any]) -> Settings:
+        """Read the keys that start with ``tasker_events_`` from a Celery configuration.
+
+        Raises:
+            ConfigurationError: naming each bad key and what it allows.
+        """
+        given = {key.removeprefix(PREFIX): conf[key] for key in conf if key.startswith(PREFIX)}
+        problems = [Problem(message, f"{PREFIX}{key}") for key, message in _problems(given)]
+        if problems:
+            raise ConfigurationError(problems)
+        return cls(**{key: value for key, value in given.items() if value is not None})
+
+
+def masked_dsn(dsn: str) -> str:
+    """Return the DSN as it may be shown: a password in it becomes ``***``."""
+    try:
+        parts = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
+    except ProgrammingError:
+        return "***"
+    return make_conninfo(**{key: "***" if key in ("password", "sslpassword") else value for key, value in parts.items()})
+
+
+def _integer(low: int, high: int) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return None
+        return f"must be a whole number from {low} to {high}, not {value!r}"
+
+    return check
+
+
+def _boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else f"must be True or False, not {value!r}"
+
+
+def _strings(value: Any) -> str | None:
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return None
+    return f"must be a list of strings, not {value!r}"
+
+
+def _dsn(value: Any) -> str | None:
+    # The value is never repeated: it may hold a password.
+    if not isinstance(value, str):
+        return f"must be a string such as 'postgresql://user@host/database', not a {type(value).__name__}"
+    try:
+        conninfo_to_dict(value)
+    except ProgrammingError:
+        return "is not a connection string that libpq understands, such as 'postgresql://user@host/database'"
+    return None
+
+
+_buffer = _integer(1, 10_000_000)
+_milliseconds = _integer(1, 3_600_000)
+
+_CHECKS: Mapping[str, Callable[[Any], str | None]] = {
+    "dsn": _dsn,
+    "templates": _strings,
+    "namespace": namespace_problem,
+    "publishers": _strings,
+    "command_buffer_size": _buffer,
+    "durable_buffer_size": _buffer,
+    "broadcast_buffer_size": _buffer,
+    "dispatch_timeout_ms": _milliseconds,
+    "shutdown_drain_timeout_ms": _milliseconds,
+    "log_dropped_events": _boolean,
+    "log_subscriber_errors": _boolean,
+}
+assert set(_CHECKS) == {f.name for f in fields(Settings)}
+
+
+def _problems(given: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for key, value in given.items():
+        check = _CHECKS.get(key)
+        if check is None:
+            yield key, f"unknown setting.{did_you_mean(PREFIX + key, (PREFIX + known for known in _CHECKS))}"
+        elif value is not None and (problem := check(value)):
+            yield key, problem

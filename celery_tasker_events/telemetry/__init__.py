@@ -1,0 +1,1 @@
+"""What the plugin tells about itself: counters and log fields."""

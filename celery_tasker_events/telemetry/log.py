@@ -1,0 +1,55 @@
+"""The package's logger, its structured fields, and a limit on how often the same trouble is told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from celery_tasker_events.event import DomainEvent
+
+__all__ = ["RateLimitedWarning", "error_fields", "event_fields", "logger"]
+
+logger = logging.getLogger("celery_tasker_events")
+
+
+def event_fields(event: DomainEvent) -> dict[str, Any]:
+    """The fields that every log line about an event carries as ``extra``."""
+    return {
+        "event_id": event.event_id,
+        "event_name": event.event_name,
+        "queue_name": event.queue_name,
+        "task_uuid": event.metadata.task_uuid,
+        "correlation_id": event.metadata.correlation_id,
+        "namespace": event.metadata.namespace,
+    }
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    return {"error": str(error), "error_type": type(error).__name__}
+
+
+class RateLimitedWarning:
+    """Logs a warning at most once per interval, with how many there were since the last.
+
+    Args:
+        message: With one ``%d`` for that number.
+        interval: Seconds between two log lines.
+    """
+
+    def __init__(self, message: str, interval: float = 10.0) -> None:
+        self._message = message
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._count = 0
+        self._next = 0.0
+
+    def add(self) -> None:
+        with self._lock:
+            self._count += 1
+            now = time.monotonic()
+            if now < self._next:
+                return
+            count, self._count, self._next = self._count, 0, now + self._interval
+        logger.warning(self._message, count)
