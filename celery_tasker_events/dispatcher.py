@@ -29,7 +29,7 @@ class Dispatcher:
         self._counters = counters
         self._dropped = RateLimitedWarning("%d outcomes dropped: the channel to the dispatcher is full") if log_dropped else None
         # A SimpleQueue's put never waits and may even interrupt itself (a signal, the garbage collector).
-        self._channel: SimpleQueue[Publication | threading.Event] = SimpleQueue()
+        self._channel: SimpleQueue[Publication | threading.Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
 
@@ -58,6 +58,12 @@ class Dispatcher:
         self._channel.put(reached)
         return reached.wait(timeout)
 
+    def close(self, timeout: float) -> bool:
+        """Drain, then end the thread; return whether it drained."""
+        drained = self.drain(timeout)
+        self._channel.put(None)
+        return drained
+
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None:
@@ -65,8 +71,7 @@ class Dispatcher:
                 self._thread.start()
 
     def _run(self) -> None:
-        while True:
-            item = self._channel.get()
+        while (item := self._channel.get()) is not None:
             if isinstance(item, threading.Event):
                 item.set()
                 continue

@@ -40,8 +40,7 @@ def to_message(event: DomainEvent) -> bytes:
             "execution_result": {
                 "success": result.success,
                 "status": result.status,
-                "error": error
-                and {"type": error.type, "message": error.message, "retryable": error.retryable, "code": error.code},
+                "error": error and {"type": error.type, "message": error.message, "retryable": error.retryable},
                 "metadata": result.metadata,
             },
             "metadata": {

@@ -76,8 +76,13 @@ class PgmqMissing(TaskerEventsError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` with the closest known word, or all known words where none is close."""
+    """Return `` Did you mean 'x'?`` with the closest known word, or all known words where none is close.
+
+    Nothing is returned where no word is known.
+    """
     choices = sorted(known)
+    if not choices:
+        return ""
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"

@@ -30,13 +30,11 @@ class StepError:
         type: Name of the exception's class, such as ``"CardDeclined"``.
         message: ``str()`` of the exception.
         retryable: Whether the step will be tried again.
-        code: The exception's ``error_code`` attribute where it is a string, else the class name.
     """
 
     type: str
     message: str
     retryable: bool
-    code: str
 
 
 @dataclass(frozen=True)

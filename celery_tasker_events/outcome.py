@@ -85,6 +85,7 @@ class StepOutcome(NamedTuple):
     execution_time_ms: float | None
     result: Snapshot
     error: StepError | None
+    error_code: str | None
     inputs: Snapshot | None
 
 
@@ -99,6 +100,7 @@ def observe(
     *,
     result: Snapshot = _NO_RESULT,
     error: StepError | None = None,
+    error_code: str | None = None,
     runtime: float | None = None,
     inputs: Snapshot | None = None,
 ) -> StepOutcome:
@@ -127,6 +129,7 @@ def observe(
         None if runtime is None else runtime * 1000,
         result,
         error,
+        error_code,
         inputs,
     )
 
@@ -139,22 +142,21 @@ def correlation_of(request_fields: Any) -> str | None:
     return given if isinstance(given, str) and given else None
 
 
-def error_of(exception: BaseException | None, *, retryable: bool) -> StepError:
-    """Describe an exception; Celery's wrappers of exceptions that can't be pickled tell the class that they wrap."""
+def error_of(exception: BaseException | None, *, retryable: bool) -> tuple[StepError, str]:
+    """Describe an exception, and give its code: its ``error_code`` where that is a string, else its class' name.
+
+    Celery's wrappers of exceptions that can't be pickled tell the class that they wrap.
+    """
     if exception is None:
-        return StepError("Retry", "the task asked to be retried", retryable, "Retry")
+        return StepError("Retry", "the task asked to be retried", retryable), "Retry"
     type_name = getattr(exception, "exc_cls_name", None) or type(exception).__name__
     try:
         message = str(exception)
     except Exception as error:
         message = f"<str() of {type_name} raised {type(error).__name__}>"
     code = getattr(exception, "error_code", None)
-    return StepError(
-        type_name,
-        message.encode("utf-8", "backslashreplace").decode(),
-        retryable,
-        code if isinstance(code, str) else type_name,
-    )
+    described = StepError(type_name, message.encode("utf-8", "backslashreplace").decode(), retryable)
+    return described, code if isinstance(code, str) else type_name
 
 
 def idempotency_key(outcome: StepOutcome, event_name: str, sequence: int = 0) -> str:

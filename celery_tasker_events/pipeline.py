@@ -60,7 +60,7 @@ class Pipeline:
     def _publish_one(self, publication: Publication, bound: BoundEvent, stage: _Stage) -> None:
         outcome, declaration, publisher = publication.outcome, bound.declaration, bound.publisher
         stage.payload_text = outcome.result.json.decode()
-        result = StepResult(**_execution(outcome), result=_value(outcome.result))
+        result = StepResult(**_execution(outcome), result=_value(outcome.result), error_code=outcome.error_code)
         context = _step_context(outcome, bound)
         stage.name = "should_publish"
         if not publisher.should_publish(result, declaration, context):

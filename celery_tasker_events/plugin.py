@@ -92,7 +92,7 @@ class DomainEvents:
         """
         with self._lock:
             if self._settings is None:
-                self._settings = Settings.from_conf(self.app.conf)
+                self._settings = Settings.from_conf(self.app.conf, self.app.namespace or "")
             return self._settings
 
     @property

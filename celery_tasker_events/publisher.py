@@ -17,9 +17,15 @@ __all__ = ["BasePublisher", "GenericPublisher", "PublisherRegistry", "StepContex
 
 @dataclass(frozen=True)
 class StepResult(ExecutionResult):
-    """How the step ended, and what it returned as JSON data (None on failure)."""
+    """How the step ended, as a publisher sees it.
+
+    Attributes:
+        result: What the step returned, as JSON data; None on failure.
+        error_code: On failure, the exception's ``error_code`` attribute where it is a string, else its class' name.
+    """
 
     result: Any = None
+    error_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class BasePublisher:
         By default the step's return value; for a failure ``{"error_code": ..., "reason": ...}``.
         """
         if step_result.error is not None:
-            return {"error_code": step_result.error.code, "reason": step_result.error.message}
+            return {"error_code": step_result.error_code, "reason": step_result.error.message}
         return step_result.result
 
     def additional_metadata(

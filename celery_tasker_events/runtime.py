@@ -55,9 +55,9 @@ class Runtime:
         return all(part(max(0.0, deadline - time.monotonic())) for part in parts)
 
     def close(self, timeout: float) -> bool:
-        """Drain, then end the writer and the bus; return whether all was drained."""
+        """Drain, then end the threads and the pool; return whether all was drained."""
         deadline = time.monotonic() + timeout
-        parts = (self._dispatcher.drain, self._durable.close, self._bus.close)
+        parts = (self._dispatcher.close, self._durable.close, self._bus.close)
         return all(part(max(0.0, deadline - time.monotonic())) for part in parts)
 
     def _make_pool(self) -> ConnectionPool[Connection]:

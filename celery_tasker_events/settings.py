@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from psycopg import ProgrammingError
+from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from celery_tasker_events.declaration import namespace_problem
@@ -48,26 +48,44 @@ class Settings:
     log_subscriber_errors: bool = True
 
     @classmethod
-    def from_conf(cls, conf: Mapping[str, Any]) -> Settings:
+    def from_conf(cls, conf: Mapping[str, Any], namespace: str = "") -> Settings:
         """Read the keys that start with ``tasker_events_`` from a Celery configuration.
+
+        Args:
+            namespace: What the app was told with ``config_from_object(..., namespace=...)``, such as ``"CELERY"``.
 
         Raises:
             ConfigurationError: naming each bad key and what it allows.
         """
-        given = {key.removeprefix(PREFIX): conf[key] for key in conf if key.startswith(PREFIX)}
-        problems = [Problem(message, f"{PREFIX}{key}") for key, message in _problems(given)]
+        prefix = f"{namespace.rstrip('_')}_" if namespace else ""
+        given: dict[str, Any] = {}
+        problems = []
+        for key in conf:
+            name = key.removeprefix(prefix).lower()
+            if not name.startswith(PREFIX):
+                continue
+            if key == name or (prefix and key == prefix + name.upper()):
+                given[name.removeprefix(PREFIX)] = conf[name]
+            else:
+                right = prefix + name.upper() if prefix else name
+                problems.append(Problem(f"Celery does not read this key: write it as {right}", key))
+        problems += [Problem(message, f"{PREFIX}{key}") for key, message in _problems(given)]
         if problems:
             raise ConfigurationError(problems)
         return cls(**{key: value for key, value in given.items() if value is not None})
 
 
 def masked_dsn(dsn: str) -> str:
-    """Return the DSN as it may be shown: a password in it becomes ``***``."""
+    """Return the DSN as it may be shown: a password or another secret in it becomes ``***``."""
     try:
         parts = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
     except ProgrammingError:
         return "***"
-    return make_conninfo(**{key: "***" if key in ("password", "sslpassword") else value for key, value in parts.items()})
+    return make_conninfo(**{key: "***" if key in _SECRETS else value for key, value in parts.items()})
+
+
+# libpq itself marks the parameters that a program should hide.
+_SECRETS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar == b"*")
 
 
 def _integer(low: int, high: int) -> Callable[[Any], str | None]:

@@ -116,8 +116,9 @@ class SignalReceiver:
         step = self._events(task)
         if step is None or task_id is None or not (events := step.by_outcome[kind]):
             return
-        error = error_of(exception, retryable=kind is OutcomeKind.RETRYABLE_FAILURE)
-        outcome = observe(kind, task.name, task_id, request, error=error, inputs=_inputs(step, args, kwargs))
+        error, code = error_of(exception, retryable=kind is OutcomeKind.RETRYABLE_FAILURE)
+        inputs = _inputs(step, args, kwargs)
+        outcome = observe(kind, task.name, task_id, request, error=error, error_code=code, inputs=inputs)
         if not self._was_told(task_id, outcome.attempt, kind):
             self._plugin.put(Publication(outcome, events))
 

@@ -97,18 +97,22 @@ class TaskTemplate:
 
 
 def load_templates(patterns: Iterable[str]) -> tuple[list[TaskTemplate], list[Problem]]:
-    """Load every file that a glob pattern matches (``**`` reaches into folders).
+    """Load every file that a glob pattern matches (``**`` reaches into folders), once if several match it.
 
     Returns:
         The templates that are right, and all problems of those that are not.
     """
     templates: list[TaskTemplate] = []
     problems: list[Problem] = []
+    seen: set[str] = set()
     for pattern in patterns:
         paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
         if not paths:
             problems.append(Problem(f"no task template matches this pattern (looked from {Path.cwd()})", pattern))
         for path in paths:
+            if path in seen:
+                continue
+            seen.add(path)
             try:
                 templates.append(_Reader(path).read())
             except ConfigurationError as error:
@@ -136,7 +140,7 @@ class _Reader:
         template = TaskTemplate(
             name=name or "",
             namespace=namespace or "",
-            version=str(document.get("version", "")),
+            version=str(document.get("version") or ""),
             description=self._string(document, "description") or "",
             steps=self._steps(document),
             events=self._events(document, "domain_events"),
@@ -161,12 +165,11 @@ class _Reader:
             self._add(line, f"a step is a mapping with a 'name', not {item!r}")
             return None
         self._unknown_fields(item, STEP_FIELDS, "a step")
-        handler = item.get("handler") or LocatedDict()
+        handler = LocatedDict() if item.get("handler") is None else item["handler"]
         if not isinstance(handler, LocatedDict):
             self._add(item.line_of("handler"), f"handler must be a mapping with 'callable' or 'task', not {handler!r}")
             return None
-        if handler:
-            self._unknown_fields(handler, HANDLER_FIELDS, "a handler")
+        self._unknown_fields(handler, HANDLER_FIELDS, "a handler")
         name = self._string(item, "name", required=True)
         return StepTemplate(
             name=name or "",

@@ -163,13 +163,14 @@ class InProcessBus:
     def _tell_failure(self, subscription: Subscription, event: DomainEvent, error: BaseException) -> None:
         self._count("failed", event, "subscriber error")
         if self._log_errors:
+            told = error_fields(error)
             logger.warning(
                 "Subscriber %s failed: %s: %s",
                 subscription.name,
-                type(error).__name__,
-                error,
+                told["error_type"],
+                told["error"],
                 exc_info=error,
-                extra={**event_fields(event), **error_fields(error)},
+                extra={**event_fields(event), **told},
             )
 
     def _count(self, name: str, event: DomainEvent, reason: str) -> None:

@@ -52,13 +52,14 @@ class SubscriberRegistry:
             raise TypeError(f"a subscriber is a function that takes an event, not {handler!r}")
         subscription = Subscription(Pattern(pattern), handler)
         with self._lock:
-            if subscription.pattern.text not in (s.pattern.text for s in self._subscriptions if s.handler is handler):
+            if subscription.pattern.text not in (s.pattern.text for s in self._subscriptions if s.handler == handler):
                 self._subscriptions = (*self._subscriptions, subscription)
 
     def remove(self, handler: Handler) -> None:
         """Unsubscribe a function from all of its patterns."""
         with self._lock:
-            self._subscriptions = tuple(s for s in self._subscriptions if s.handler is not handler)
+            # Compared with ==: every look-up of a bound method makes another object.
+            self._subscriptions = tuple(s for s in self._subscriptions if s.handler != handler)
 
     def all(self) -> tuple[Subscription, ...]:
         return (self._parent.all() if self._parent else ()) + self._subscriptions

@@ -116,7 +116,7 @@ class DurableWriter:
                     self._changed.notify_all()
         finally:
             if self._pool is not None:
-                self._pool.close(timeout=0)
+                self._pool.close(timeout=1)
 
     def _take(self) -> list[DurableMessage]:
         with self._changed:
@@ -218,6 +218,7 @@ class DurableWriter:
             self._counters.add(name, message.fields["event_name"], message.fields["namespace"], "durable")
             if telling:
                 logger.info(
-                    "Domain event parked as a dead letter" if message.is_dead_letter else "Domain event published",
+                    "Domain event parked as a dead letter: %s" if message.is_dead_letter else "Domain event published: %s",
+                    message.fields["event_name"],
                     extra={**message.fields, "queue_name": message.queue, "message_id": message_id, "duration_ms": duration_ms},
                 )

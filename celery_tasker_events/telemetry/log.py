@@ -27,7 +27,11 @@ def event_fields(event: DomainEvent) -> dict[str, Any]:
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    return {"error": str(error), "error_type": type(error).__name__}
+    try:
+        message = str(error)
+    except Exception as str_error:  # a user's exception: what tells of an error must not make a second one
+        message = f"<str() of {type(error).__name__} raised {type(str_error).__name__}>"
+    return {"error": message, "error_type": type(error).__name__}
 
 
 class RateLimitedWarning:

@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat; ratios within one run count, absolute times are only noted."""

@@ -1,0 +1,68 @@
+"""Fixtures for every test that needs a real Postgres: one embedded server a process, a fresh database a test."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from services import summary_of
+
+from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
+
+_numbers = itertools.count()
+
+
+def _server() -> EmbeddedPostgres:
+    # Not under pytest's own folder: run as root, pytest closes that folder to the user that Postgres runs as whenever
+    # another session starts.
+    return EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="pg-")), delete=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """An embedded server with a template database that has PGMQ."""
+    with _server() as server:
+        server.create_database("with_pgmq")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: EmbeddedPostgres) -> Callable[..., str]:
+    """Makes a fresh database, as a copy of a template, and returns its DSN."""
+
+    def create(template: str = "with_pgmq") -> str:
+        name = f"test_{next(_numbers)}"
+        with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+            connection.execute(f'create database "{name}" template "{template}" strategy file_copy')
+        return postgres.database_dsn(name)
+
+    return create
+
+
+@pytest.fixture
+def dsn(new_database: Callable[..., str]) -> str:
+    """DSN of a fresh database with PGMQ and no queues."""
+    return new_database()
+
+
+@pytest.fixture
+def bare_dsn(new_database: Callable[..., str]) -> str:
+    """DSN of a fresh database without PGMQ."""
+    return new_database("template1")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of this test's own, which it may break."""
+    with _server() as server:
+        server.set_up()
+        yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if line := summary_of(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line, yellow=True)

@@ -1,0 +1,65 @@
+"""Fixtures for tests with real worker processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery.result import AsyncResult
+from worker_process import WorkerProcess, folder_broker, producer
+
+APPS = Path(__file__).parent / "apps"
+
+
+class Shop:
+    """Workers of ``apps/shop.py`` and a client of them, on a broker of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.settings = folder_broker(folder / "broker")
+        self.client = producer(self.settings)
+        self.workers: list[WorkerProcess] = []
+
+    def start(
+        self,
+        *options: str,
+        app: str = "shop",
+        environment: dict[str, str] | None = None,
+        wait_ready: bool = True,
+        **settings: Any,
+    ) -> WorkerProcess:
+        """Start a worker. Keywords are settings, without their prefix ``tasker_events_``."""
+        conf = {**self.settings, **{f"tasker_events_{key}": value for key, value in settings.items()}}
+        log = self._folder / f"worker-{len(self.workers)}.log"
+        worker = WorkerProcess(app, APPS, log, {"SHOP_SETTINGS": json.dumps(conf), **(environment or {})}, *options)
+        self.workers.append(worker)
+        return worker.start(wait_ready=wait_ready)
+
+    def send(self, task: str, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
+        return self.client.send_task(f"shop.{task}", args, kwargs)
+
+    def kill(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        # With rpc:// the reader of results keeps a connection of its own.
+        if consumer := getattr(self.client.backend, "result_consumer", None):
+            consumer.stop()
+        self.client.close()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(tmp_path)
+    yield shop
+    shop.kill()
+
+
+@pytest.fixture(scope="module")
+def module_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop for tests that look at different sides of one run."""
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    yield shop
+    shop.kill()

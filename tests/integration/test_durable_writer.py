@@ -1,0 +1,109 @@
+"""The writer thread against a real Postgres: batches, one bad message among good ones, missing queues, an outage."""
+
+from __future__ import annotations
+
+import logging
+
+import orjson
+import pytest
+from queues import messages
+from worker_process import wait_until
+
+from celery_tasker_events.durable.message import DurableMessage
+from celery_tasker_events.durable.pool import make_pool
+from celery_tasker_events.durable.writer import DurableWriter
+from celery_tasker_events.telemetry.counters import Counters
+
+
+def message(number: int, *, namespace: str = "payments", text: str = "") -> DurableMessage:
+    body = orjson.dumps({"event_name": "payment.processed", "number": number, "text": text})
+    fields = {"event_name": "payment.processed", "event_id": str(number), "namespace": namespace}
+    return DurableMessage(f"{namespace}_domain_events", body, b'{"x-pgmq-group":"g"}', fields)
+
+
+def numbers(dsn: str, namespace: str = "payments") -> list[int]:
+    return [stored["number"] for stored in messages(dsn, namespace)]
+
+
+@pytest.fixture
+def make_writer():
+    """Makes writers that are closed when the test ends."""
+    writers = []
+
+    def make(dsn: str, buffer_size: int = 10_000) -> DurableWriter:
+        writer = DurableWriter(lambda: make_pool(dsn), buffer_size, Counters(), log_dropped=True)
+        writers.append(writer)
+        return writer
+
+    yield make
+    for writer in writers:
+        writer.close(5)
+
+
+def test_messages_are_committed_in_the_order_in_which_they_were_sent(dsn, make_writer):
+    writer = make_writer(dsn)
+
+    for number in range(2000):
+        writer.send(message(number))
+    assert writer.drain(30)
+
+    assert numbers(dsn) == list(range(2000))
+
+
+def test_one_batch_may_go_to_several_queues(dsn, make_writer):
+    writer = make_writer(dsn)
+
+    for number in range(10):
+        writer.send(message(number, namespace="payments" if number % 2 else "audit"))
+    assert writer.drain(30)
+
+    assert numbers(dsn, "payments") == [1, 3, 5, 7, 9]
+    assert numbers(dsn, "audit") == [0, 2, 4, 6, 8]
+
+
+def test_what_postgres_refuses_is_parked_and_its_neighbours_are_published_in_order(dsn, make_writer, caplog):
+    writer = make_writer(dsn)
+
+    for number in range(100):
+        writer.send(message(number, text="\0" if number in (13, 14, 77) else "fine"))
+    assert writer.drain(30)
+
+    assert numbers(dsn) == [number for number in range(100) if number not in (13, 14, 77)]
+    parked = messages(dsn, "payments", dead_letters=True)
+    assert [letter["event_id"] for letter in parked] == ["13", "14", "77"]
+    assert orjson.loads(parked[0]["message_text"])["text"] == "\0"
+    assert "Untranslatable" in parked[0]["error"]["error_type"]
+    assert "Postgres refused a domain event" in caplog.text
+
+
+def test_an_outage_is_told_once_and_the_events_are_published_afterwards(own_postgres, make_writer, caplog):
+    caplog.set_level(logging.WARNING, "celery_tasker_events")
+    writer = make_writer(own_postgres.dsn)
+    writer.send(message(0))
+    assert writer.drain(30)
+
+    own_postgres.shut_down("immediate")
+    for number in range(1, 50):
+        writer.send(message(number))
+        if number % 10 == 0:
+            wait_until(lambda: "wait in memory" in caplog.text, "the outage is told")
+    assert not writer.drain(0.5)
+    own_postgres.start_again()
+    assert writer.drain(30)
+
+    assert numbers(own_postgres.dsn) == list(range(50))
+    told = [record.getMessage() for record in caplog.records if record.name == "celery_tasker_events"]
+    assert len(told) == 2, told
+    assert told[1] == "Durable domain events are published again"
+
+
+def test_a_full_buffer_drops_what_comes_last_and_counts_it(make_writer, caplog):
+    writer = make_writer("postgresql://postgres@127.0.0.1:1/none", buffer_size=5)
+
+    for number in range(20):
+        writer.send(message(number))
+
+    assert 5 <= writer.depth() <= 10
+    assert writer._counters.total("dropped") == 20 - writer.depth()
+    assert "durable events dropped" in caplog.text
+    writer._stopping.set()

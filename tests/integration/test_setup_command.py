@@ -1,0 +1,91 @@
+"""``celery -A app domain-events setup`` installs PGMQ where it is missing and creates the declared queues."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+APPS = Path(__file__).parent / "apps"
+QUEUES = {f"{name}_domain_events{suffix}" for name in ("payments", "audit") for suffix in ("", "_dlq")}
+
+
+def setup_command(*arguments: str, **settings: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "SHOP_SETTINGS": json.dumps({f"tasker_events_{key}": value for key, value in settings.items()})}
+    return subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "shop", "domain-events", "setup", *arguments],
+        cwd=APPS,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+def queues(dsn: str) -> set[str]:
+    with psycopg.connect(dsn) as connection:
+        return {name for (name,) in connection.execute("select queue_name from pgmq.list_queues()")}
+
+
+def test_it_installs_pgmq_and_creates_every_declared_queue_and_its_dead_letters(bare_dsn):
+    code, output = finished(setup_command(dsn=bare_dsn))
+
+    assert code == 0, output
+    assert "PGMQ: installed as SQL" in output
+    assert queues(bare_dsn) == QUEUES
+
+
+def test_it_may_be_repeated(bare_dsn):
+    finished(setup_command(dsn=bare_dsn))
+
+    code, output = finished(setup_command(dsn=bare_dsn))
+
+    assert code == 0, output
+    assert "PGMQ: was installed already" in output
+    assert "queue payments_domain_events: existed already" in output
+
+
+def test_several_at_once_do_no_harm(bare_dsn):
+    processes = [setup_command(dsn=bare_dsn) for _ in range(3)]
+    ended = [finished(process) for process in processes]
+
+    assert [code for code, _ in ended] == [0, 0, 0], ended
+    assert queues(bare_dsn) == QUEUES
+    assert sum("installed as" in output for _, output in ended) == 1
+
+
+def test_a_dsn_on_the_command_line_goes_before_the_configured_one(bare_dsn):
+    code, output = finished(setup_command("--dsn", bare_dsn, dsn="postgresql://me@127.0.0.1:1/none"))
+
+    assert code == 0, output
+    assert queues(bare_dsn) == QUEUES
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({}, "no database: set tasker_events_dsn in the app's configuration or give --dsn"),
+        (
+            {"dsn": "postgresql://me:s3cret@127.0.0.1:1/none"},
+            "setting up user=me password=*** dbname=none host=127.0.0.1 port=1 failed",
+        ),
+        ({"dsn": "x", "templates": ["nowhere/*.yaml"]}, "tasker_events_dsn: is not a connection string"),
+    ],
+)
+def test_what_it_can_not_do_is_told_without_a_traceback_or_a_password(settings, complaint):
+    code, output = finished(setup_command(**settings))
+
+    assert code in (1, 2)
+    assert complaint in output
+    assert "Traceback" not in output
+    assert "s3cret" not in output
