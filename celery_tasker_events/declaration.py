@@ -196,7 +196,7 @@ def _declare(target: Any, declarations: tuple[EventDeclaration, ...]) -> None:
     # a later config_from_object.
     kind = type(target)
     if hasattr(kind, "__then__"):
-        target.__then__(_declare, declarations)
+        target.__then__(lambda: _declare(target._get_current_object(), declarations))
     elif hasattr(kind, "_get_current_object"):
         _shared_proxies.append((target, declarations))
     else:

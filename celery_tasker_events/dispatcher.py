@@ -32,13 +32,14 @@ class Dispatcher:
         self._channel: SimpleQueue[Publication | threading.Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
+        self._closed = False
 
     def put(self, publication: Publication) -> bool:
-        """Hand over without waiting; return False if the channel was full and the publication is dropped.
+        """Hand over without waiting; return False if the channel is full or closed and the publication dropped.
 
         Threads that put at the same instant may exceed the buffer's size by one each.
         """
-        if self._channel.qsize() >= self._buffer_size:
+        if self._closed or self._channel.qsize() >= self._buffer_size:
             self._drop(publication)
             return False
         self._channel.put(publication)
@@ -61,6 +62,7 @@ class Dispatcher:
     def close(self, timeout: float) -> bool:
         """Drain, then end the thread; return whether it drained."""
         drained = self.drain(timeout)
+        self._closed = True
         self._channel.put(None)
         return drained
 

@@ -68,13 +68,13 @@ class Pipeline:
             return
         stage.name = "transform_payload"
         payload = publisher.transform_payload(result, declaration, context)
-        if payload is not result.result:
-            # What a hook made is brought into its JSON form, so that both paths carry the same data.
+        if type(publisher).transform_payload is not BasePublisher.transform_payload:
+            # What a hook made, or changed in place, is brought into its JSON form: both paths carry the same data.
             snapshot = Snapshot.of(payload)
             stage.name, stage.payload_text = "serialise", snapshot.json.decode()
             payload = _value(snapshot)
         stage.name = "additional_metadata"
-        extra = publisher.additional_metadata(result, declaration, context)
+        extra = publisher.additional_metadata(result, declaration, context) or {}
         if extra:
             extra = _value(Snapshot.of(extra))
         if bound.validator is not None:
@@ -111,14 +111,15 @@ class Pipeline:
         }
         parked = declaration.delivery_mode.reaches_pgmq
         self._counters.add("failed", declaration.name, bound.namespace, stage.name)
+        told = error_fields(error)
         logger.warning(
             "Domain event %s not published: %s: %s: %s%s",
             declaration.name,
             stage.name,
-            type(error).__name__,
-            error,
+            told["error_type"],
+            told["error"],
             "; it is parked as a dead letter" if parked else "",
-            extra={**fields, **error_fields(error)},
+            extra={**fields, **told},
         )
         if parked:
             self._durable.send(

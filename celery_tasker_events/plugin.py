@@ -35,6 +35,9 @@ __all__ = ["DomainEvents"]
 
 H = TypeVar("H", bound=Handler)
 
+#: Attribute of a Celery app: its plugin.
+_ATTRIBUTE = "_tasker_events"
+
 #: Attribute of a task request: how often this attempt has published each event by hand.
 _PUBLISHED_BY_HAND = "_tasker_events_by_hand"
 
@@ -65,10 +68,12 @@ class DomainEvents:
         Raises:
             ConfigurationError: if this object or the app is attached already.
         """
-        if hasattr(self, "app") or app in _plugins:
+        if hasattr(self, "app") or hasattr(app, _ATTRIBUTE):
             raise ConfigurationError(f"{app!r} and DomainEvents are attached to each other once only")
         self.app = app
-        _plugins[app] = self
+        # The app keeps its plugin, and nothing else does: both go together when nobody uses them any more.
+        setattr(app, _ATTRIBUTE, self)
+        _plugins.add(self)
         SignalReceiver(self).connect()
 
     @classmethod
@@ -78,10 +83,10 @@ class DomainEvents:
         Raises:
             ConfigurationError: if the app has none.
         """
-        try:
-            return _plugins[app]
-        except KeyError:
-            raise ConfigurationError(f"{app!r} has no domain events: add DomainEvents(app) where the app is made") from None
+        plugin = getattr(app, _ATTRIBUTE, None)
+        if not isinstance(plugin, cls):
+            raise ConfigurationError(f"{app!r} has no domain events: add DomainEvents(app) where the app is made")
+        return plugin
 
     @property
     def settings(self) -> Settings:
@@ -243,8 +248,9 @@ class DomainEvents:
 
 def _by_hand(bound: BoundEvent, payload: Snapshot, correlation_id: str | None, key: str | None) -> Publication:
     event_id = new_event_id()
-    if current_task:
-        request = current_task.request
+    request = current_task.request if current_task else None
+    # A task that is called like a function has a request without an id.
+    if request is not None and request.id:
         outcome = observe(OutcomeKind.BY_HAND, current_task.name, request.id, request, result=payload)
         counts = request.__dict__.setdefault(_PUBLISHED_BY_HAND, {})
         counts[bound.declaration.name] = sequence = counts.get(bound.declaration.name, 0) + 1
@@ -262,11 +268,11 @@ class _Nowhere:
     """Stands for the request where there is none."""
 
 
-_plugins: weakref.WeakKeyDictionary[Any, DomainEvents] = weakref.WeakKeyDictionary()
+_plugins: weakref.WeakSet[DomainEvents] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for plugin in list(_plugins.values()):
+    for plugin in list(_plugins):
         plugin._after_fork_in_child()
 
 

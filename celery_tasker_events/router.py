@@ -7,6 +7,7 @@ from typing import Protocol
 from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.event import DomainEvent
+from celery_tasker_events.telemetry.log import error_fields, event_fields, logger
 
 __all__ = ["BusPath", "DurablePath", "Router"]
 
@@ -20,7 +21,7 @@ class DurablePath(Protocol):
 
 
 class Router:
-    """Hands each event to the paths of its mode; both paths only queue it and never raise for a full queue."""
+    """Hands each event to the paths of its mode; both paths only queue it, and an error of the bus is logged."""
 
     def __init__(self, bus: BusPath, durable: DurablePath) -> None:
         self._bus = bus
@@ -29,9 +30,15 @@ class Router:
     def route(self, event: DomainEvent, mode: DeliveryMode) -> None:
         # The message is made before a subscriber can see the payload, and so before it could change it.
         message = DurableMessage.of(event) if mode.reaches_pgmq else None
-        try:
-            if mode.reaches_bus:
+        if mode.reaches_bus:
+            try:
                 self._bus.publish(event)
-        finally:
-            if message is not None:
-                self._durable.send(message)
+            except Exception as error:
+                logger.warning(
+                    "Domain event %s not put on the bus",
+                    event.event_name,
+                    exc_info=error,
+                    extra={**event_fields(event), **error_fields(error)},
+                )
+        if message is not None:
+            self._durable.send(message)

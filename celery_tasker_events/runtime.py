@@ -51,14 +51,19 @@ class Runtime:
         """Wait up to that many seconds until all that was accepted is committed and delivered; return whether it is."""
         deadline = time.monotonic() + timeout
         # Each part feeds the next, so the order matters; all share one deadline.
-        parts = (self._dispatcher.drain, self._durable.drain, self._bus.drain)
-        return all(part(max(0.0, deadline - time.monotonic())) for part in parts)
+        drained = [
+            part(max(0.0, deadline - time.monotonic())) for part in (self._dispatcher.drain, self._durable.drain, self._bus.drain)
+        ]
+        return all(drained)
 
     def close(self, timeout: float) -> bool:
         """Drain, then end the threads and the pool; return whether all was drained."""
         deadline = time.monotonic() + timeout
-        parts = (self._dispatcher.close, self._durable.close, self._bus.close)
-        return all(part(max(0.0, deadline - time.monotonic())) for part in parts)
+        # Every part is closed, even if one before it did not drain in time.
+        drained = [
+            part(max(0.0, deadline - time.monotonic())) for part in (self._dispatcher.close, self._durable.close, self._bus.close)
+        ]
+        return all(drained)
 
     def _make_pool(self) -> ConnectionPool[Connection]:
         if self._settings.dsn is None:

@@ -25,12 +25,24 @@ class Settings:
         dsn: libpq connection string or URI of the database with PGMQ; None where no event is durable.
         templates: Glob patterns of YAML task templates, relative to the working directory.
         namespace: For declarations that name none.
+        environment: Which ``environments`` overrides of templates and which TOML overlay count, such as ``"production"``.
+        config_dir: Folder with the reference system's TOML files (``base/worker.toml`` and its overlays), or None.
+        envelope: How events look on the wire: ``"native"``, ``"tasker"`` or ``"cloudevents"``.
+        retryable: Exception classes, or their import paths, whose ``task_failure`` is a retryable failure: for tasks that
+            are tried again by other means than Celery's retry.
+        confirm: Whether the signal handler waits for the commit of every durable event.
+        confirm_timeout_ms: Milliseconds that it waits at most.
         publishers: Import paths of custom publisher classes, so that templates can call them by name.
         command_buffer_size: How many outcomes may wait for the dispatcher.
         durable_buffer_size: How many durable events may wait for Postgres.
         broadcast_buffer_size: How many events may wait for the in-process subscribers.
+        deduplication_cache_size: How many event ids and idempotency keys the bus remembers, so that a redelivered event
+            reaches a subscriber once; 0: none.
+        ffi_integration_enabled: Whether ``events.stream`` is served. The name is the reference system's, whose second path
+            out of the bus leads to another language.
         dispatch_timeout_ms: Milliseconds that one subscriber may take for one event.
         shutdown_drain_timeout_ms: Milliseconds that a process waits at its end for what it accepted.
+        log_format: ``"plain"``, or ``"json"`` for one JSON object a line with the structured fields.
         log_dropped_events: Whether a full buffer is logged; it is counted in any case.
         log_subscriber_errors: Whether a subscriber's error is logged; it is counted in any case.
     """
@@ -38,12 +50,21 @@ class Settings:
     dsn: str | None = field(default=None, repr=False)
     templates: Sequence[str] = ()
     namespace: str = "default"
+    environment: str | None = None
+    config_dir: str | None = None
+    envelope: str = "native"
+    retryable: Sequence[type[BaseException] | str] = ()
+    confirm: bool = False
+    confirm_timeout_ms: int = 1000
     publishers: Sequence[str] = ()
     command_buffer_size: int = 1000
     durable_buffer_size: int = 10_000
     broadcast_buffer_size: int = 2000
+    deduplication_cache_size: int = 10_000
+    ffi_integration_enabled: bool = True
     dispatch_timeout_ms: int = 5000
     shutdown_drain_timeout_ms: int = 5000
+    log_format: str = "plain"
     log_dropped_events: bool = True
     log_subscriber_errors: bool = True
 
@@ -101,6 +122,29 @@ def _boolean(value: Any) -> str | None:
     return None if isinstance(value, bool) else f"must be True or False, not {value!r}"
 
 
+def _string(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else f"must be a string, not {value!r}"
+
+
+def _one_of(*choices: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return (
+            None
+            if value in choices
+            else f"must be one of {', '.join(choices)}, not {value!r}.{did_you_mean(str(value), choices)}"
+        )
+
+    return check
+
+
+def _classes(value: Any) -> str | None:
+    if isinstance(value, list | tuple) and all(
+        isinstance(item, str) or (isinstance(item, type) and issubclass(item, BaseException)) for item in value
+    ):
+        return None
+    return f"must be a list of exception classes or their import paths, not {value!r}"
+
+
 def _strings(value: Any) -> str | None:
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return None
@@ -125,12 +169,21 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "dsn": _dsn,
     "templates": _strings,
     "namespace": namespace_problem,
+    "environment": _string,
+    "config_dir": _string,
+    "envelope": _one_of("native", "tasker", "cloudevents"),
+    "retryable": _classes,
+    "confirm": _boolean,
+    "confirm_timeout_ms": _milliseconds,
     "publishers": _strings,
     "command_buffer_size": _buffer,
     "durable_buffer_size": _buffer,
     "broadcast_buffer_size": _buffer,
+    "deduplication_cache_size": _integer(0, 10_000_000),
+    "ffi_integration_enabled": _boolean,
     "dispatch_timeout_ms": _milliseconds,
     "shutdown_drain_timeout_ms": _milliseconds,
+    "log_format": _one_of("plain", "json"),
     "log_dropped_events": _boolean,
     "log_subscriber_errors": _boolean,
 }

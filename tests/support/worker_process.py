@@ -14,6 +14,8 @@ from typing import Any
 
 from celery import Celery
 
+from celery_tasker_events.testing.folder_broker import folder_broker_settings
+
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
     """Return the condition's first true value; fail after the timeout, in seconds."""
@@ -27,18 +29,8 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -
 
 def folder_broker(folder: Path) -> dict[str, Any]:
     """Celery settings for a broker and a result backend in a folder: no server needed."""
-    for name in ("messages", "control", "results"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return {
-        "broker_url": "filesystem://",
-        "broker_transport_options": {
-            "data_folder_in": str(folder / "messages"),
-            "data_folder_out": str(folder / "messages"),
-            "control_folder": str(folder / "control"),
-            "polling_interval": 0.05,
-        },
-        "result_backend": f"file://{folder / 'results'}",
-    }
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    return {**folder_broker_settings(folder / "messages"), "result_backend": f"file://{folder / 'results'}"}
 
 
 class WorkerProcess:

@@ -1,0 +1,503 @@
+"""Declarations bound to Celery tasks, wherever the decorator stands and whenever the task is defined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery, Task, current_app, shared_task
+
+from celery_tasker_events import BasePublisher, DomainEvents, publishes_events
+from celery_tasker_events.binding import EMPTY
+from celery_tasker_events.catalog import Catalog
+from celery_tasker_events.errors import ConfigurationError
+from celery_tasker_events.outcome import OutcomeKind
+
+Shop = tuple[Celery, DomainEvents]
+
+
+def make_function() -> Callable[[], None]:
+    def step() -> None: ...
+
+    return step
+
+
+def names_of(events: DomainEvents, task: Any) -> list[str]:
+    """Names of the events that are bound to a task, found as a signal finds them."""
+    return [bound.declaration.name for bound in events.step(task).events]
+
+
+# Where the decorator may stand
+
+
+def test_a_decorator_below_app_task_declares(shop: Shop) -> None:
+    app, events = shop
+
+    @app.task
+    @publishes_events("payment.processed", delivery_mode="fast")
+    def pay() -> None: ...
+
+    assert names_of(events, pay) == ["payment.processed"]
+
+
+def test_a_decorator_above_app_task_declares(shop: Shop) -> None:
+    app, events = shop
+
+    @publishes_events("payment.processed")
+    @app.task
+    def pay() -> None: ...
+
+    assert names_of(events, pay) == ["payment.processed"]
+
+
+def test_a_decorator_above_app_task_does_not_configure_the_app_too_early(shop: Shop) -> None:
+    app = Celery("lazy", broker="memory://")
+    events = DomainEvents(app)
+
+    @publishes_events("payment.processed")
+    @publishes_events("payment.seen", condition="always")
+    @app.task
+    def pay() -> None: ...
+
+    assert app.configured is False
+    app.config_from_object({"task_serializer": "pickle", "tasker_events_namespace": "late"})
+    assert pay.serializer == "pickle"
+    assert names_of(events, pay) == ["payment.processed", "payment.seen"]
+    assert [bound.namespace for bound in events.step(pay).events] == ["late", "late"]
+
+
+def test_attaching_to_an_app_does_not_configure_or_finalize_it() -> None:
+    app = Celery("lazy", broker="memory://")
+
+    DomainEvents(app)
+
+    assert (app.configured, app.finalized) == (False, False)
+
+
+def test_decorators_above_and_below_add_up_topmost_first(shop: Shop) -> None:
+    app, events = shop
+
+    @publishes_events("a.first")
+    @app.task
+    @publishes_events("a.second")
+    @publishes_events([{"name": "a.third"}, {"name": "a.fourth", "condition": "failure"}])
+    def pay() -> None: ...
+
+    assert names_of(events, pay) == ["a.first", "a.second", "a.third", "a.fourth"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"bind": True}, {"autoretry_for": (ValueError,)}, {"bind": True, "autoretry_for": (ValueError,)}, {"lazy": False}],
+    ids=str,
+)
+@pytest.mark.parametrize("above", [True, False])
+def test_the_options_of_app_task_make_no_difference(shop: Shop, options: dict[str, Any], *, above: bool) -> None:
+    app, events = shop
+    declare, register = publishes_events("payment.processed"), app.task(**options)
+
+    def pay(*args: Any) -> None: ...
+
+    task = declare(register(pay)) if above else register(declare(pay))
+
+    assert names_of(events, task) == ["payment.processed"]
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_a_shared_task_declares_in_every_app(new_shop: Callable[..., Shop], *, above: bool) -> None:
+    def pay() -> None: ...
+
+    # As in a module that is imported before any app is made.
+    if above:
+        pay = publishes_events("payment.processed")(shared_task(pay))
+    else:
+        pay = shared_task(publishes_events("payment.processed")(pay))
+
+    for name in ("one", "two"):
+        app, events = new_shop(name)
+        app.finalize()
+        task = app.tasks[f"{__name__}.pay"]
+        assert task.app is app
+        assert names_of(events, task) == ["payment.processed"]
+
+
+def test_a_declaration_on_one_shared_task_is_none_on_another(shop: Shop) -> None:
+    app, events = shop
+
+    @publishes_events("a.b")
+    @shared_task
+    def one() -> None: ...
+
+    @publishes_events("a.c")
+    @shared_task
+    def other() -> None: ...
+
+    assert names_of(events, app.tasks[f"{__name__}.one"]) == ["a.b"]
+    assert names_of(events, app.tasks[f"{__name__}.other"]) == ["a.c"]
+
+
+def test_looking_for_shared_tasks_leaves_the_current_app_as_it_was(new_shop: Callable[..., Shop]) -> None:
+    @publishes_events("a.b")
+    @shared_task
+    def one() -> None: ...
+
+    _, events = new_shop("first")
+    current, _ = new_shop("second")
+    current.set_current()
+
+    assert events.catalog.steps()
+    assert current_app._get_current_object() is current
+
+
+def test_a_task_class_may_be_decorated(shop: Shop) -> None:
+    app, events = shop
+
+    @publishes_events("payment.processed")
+    class Pay(Task):  # type: ignore[misc]
+        name = "shop.pay"
+
+        def run(self) -> None: ...
+
+    task = app.register_task(Pay())
+
+    assert names_of(events, task) == ["payment.processed"]
+
+
+def test_the_run_method_of_a_task_class_may_be_decorated(shop: Shop) -> None:
+    app, events = shop
+
+    class Pay(Task):  # type: ignore[misc]
+        name = "shop.pay"
+
+        @publishes_events("payment.processed")
+        def run(self) -> None: ...
+
+    task = app.register_task(Pay())
+
+    assert names_of(events, task) == ["payment.processed"]
+
+
+def test_a_base_class_declares_for_all_of_its_tasks_besides_their_own(shop: Shop) -> None:
+    app, events = shop
+
+    @publishes_events("step.ended", condition="always")
+    class Base(Task):  # type: ignore[misc]
+        abstract = True
+
+    @app.task(base=Base)
+    @publishes_events("payment.processed")
+    def pay() -> None: ...
+
+    @app.task(base=Base)
+    def refund() -> None: ...
+
+    assert names_of(events, pay) == ["step.ended", "payment.processed"]
+    assert names_of(events, refund) == ["step.ended"]
+
+
+def test_a_decorated_subclass_adds_to_its_base_and_not_to_it(shop: Shop) -> None:
+    app, events = shop
+
+    @publishes_events("a.base")
+    class Base(Task):  # type: ignore[misc]
+        name = "shop.base"
+
+        def run(self) -> None: ...
+
+    @publishes_events("a.derived")
+    class Derived(Base):
+        name = "shop.derived"
+
+    base, derived = app.register_task(Base()), app.register_task(Derived())
+
+    assert names_of(events, base) == ["a.base"]
+    assert names_of(events, derived) == ["a.derived", "a.base"]
+
+
+def test_a_task_that_is_defined_after_the_app_was_finalized_declares_too(shop: Shop) -> None:
+    app, events = shop
+    app.finalize()
+    assert events.catalog.steps() == {}
+
+    @app.task
+    @publishes_events("a.below")
+    def below() -> None: ...
+
+    @publishes_events("a.above")
+    @app.task
+    def above() -> None: ...
+
+    assert names_of(events, below) == ["a.below"]
+    assert names_of(events, above) == ["a.above"]
+
+
+def test_what_is_wrong_with_a_late_task_is_logged(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    app, events = shop
+    assert events.catalog.steps() == {}
+
+    @app.task
+    @publishes_events("a.b", publisher="Nobody")
+    @publishes_events("a.good")
+    def late() -> None: ...
+
+    assert names_of(events, late) == ["a.good"]
+    assert "event 'a.b': unknown publisher 'Nobody'" in caplog.text
+
+
+# The look-up
+
+
+def test_a_tasks_events_are_worked_out_once_by_outcome(shop: Shop) -> None:
+    app, events = shop
+
+    @app.task
+    @publishes_events("a.done")
+    @publishes_events("a.always", condition="always")
+    @publishes_events("a.failed", condition="permanent_failure")
+    def pay() -> None: ...
+
+    step = events.step(pay)
+
+    assert events.step(pay) is step
+    assert [bound.declaration.name for bound in step.by_outcome[OutcomeKind.SUCCESS]] == ["a.done", "a.always"]
+    assert [bound.declaration.name for bound in step.by_outcome[OutcomeKind.RETRYABLE_FAILURE]] == ["a.always"]
+    assert [bound.declaration.name for bound in step.by_outcome[OutcomeKind.PERMANENT_FAILURE]] == ["a.always", "a.failed"]
+
+
+def test_the_look_up_needs_nothing_of_a_task_but_its_name(shop: Shop) -> None:
+    app, events = shop
+
+    @app.task(name="shop.pay")
+    @publishes_events("a.b")
+    def pay() -> None: ...
+
+    assert events.catalog.steps().keys() == {"shop.pay"}
+
+    class NameOnly:
+        name = "shop.pay"
+
+    assert events.step(NameOnly()) is events.step(pay)
+
+
+def test_a_task_without_declarations_shares_one_empty_step(shop: Shop) -> None:
+    app, events = shop
+
+    @app.task
+    def plain() -> None: ...
+
+    assert events.step(plain) is EMPTY
+    assert events.step(app.tasks["celery.chord"]) is EMPTY
+
+
+def test_a_decorators_event_is_named_after_the_function_and_has_the_settings_namespace(new_shop: Callable[..., Shop]) -> None:
+    app, events = new_shop(tasker_events_namespace="payments")
+
+    @app.task(name="shop.tasks.process_payment")
+    @publishes_events("a.b")
+    @publishes_events("a.c", namespace="refunds", delivery_mode="fast")
+    def pay() -> None: ...
+
+    assert [(b.step_name, b.namespace) for b in events.step(pay).events] == [
+        ("process_payment", "payments"),
+        ("process_payment", "refunds"),
+    ]
+    assert events.catalog.durable_queues() == {"payments_domain_events"}
+
+
+# Templates
+
+
+def template(steps: str, *, head: str = "") -> str:
+    return f"name: checkout\nnamespace_name: payments\n{head}steps:\n{steps}"
+
+
+STEP = "  - name: {name}\n    publishes_events: [{{name: payment.processed}}]\n"
+
+
+@pytest.fixture
+def catalog_of(shop: Shop, write_template: Callable[[str], Path]) -> Callable[[str], Catalog]:
+    def compile_with(text: str) -> Catalog:
+        app, events = shop
+        app.conf.tasker_events_templates = [str(write_template(text))]
+        return events.catalog
+
+    return compile_with
+
+
+def bound_to(catalog: Catalog) -> dict[str, list[tuple[str, str, str | None]]]:
+    return {
+        task: [(bound.declaration.name, bound.namespace, bound.step_name) for bound in step.events]
+        for task, step in catalog.steps().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("task_name", "step"),
+    [
+        ("process_payment", STEP.format(name="process_payment")),
+        ("shop.tasks.process_payment", STEP.format(name="process_payment")),
+        ("shop.pay", STEP.format(name="process_payment") + "    handler: {task: shop.pay}\n"),
+        ("shop.pay", STEP.format(name="process_payment") + "    handler: {task: pay}\n"),
+        ("shop.pay", STEP.format(name="process_payment") + "    handler: {callable: shop.pay}\n"),
+        ("shop.process_payment", STEP.format(name="process_payment") + "    handler: {callable: no.such.thing}\n"),
+    ],
+    ids=["step is the name", "step is its last part", "handler.task", "its last part", "handler.callable", "callable unknown"],
+)
+def test_a_step_finds_its_task(shop: Shop, catalog_of: Callable[[str], Catalog], task_name: str, step: str) -> None:
+    app, _ = shop
+    app.task(name=task_name)(make_function())
+
+    catalog = catalog_of(template(step))
+
+    assert (catalog.problems, catalog.unbound) == ([], [])
+    assert bound_to(catalog) == {task_name: [("payment.processed", "payments", "process_payment")]}
+
+
+def test_a_step_finds_its_task_by_where_the_function_is_imported_from(shop: Shop, catalog_of: Any, monkeypatch: Any) -> None:
+    app, _ = shop
+    monkeypatch.setitem(globals(), "charge", app.task(name="other.name")(make_function()))
+
+    catalog = catalog_of(template(STEP.format(name="pay") + f"    handler: {{callable: '{__name__}:charge'}}\n"))
+
+    assert bound_to(catalog).keys() == {"other.name"}
+
+
+def test_a_step_that_names_no_task_is_told_with_its_line_and_the_closest_task(shop: Shop, catalog_of: Any) -> None:
+    app, _ = shop
+    app.task(name="process_payment")(make_function())
+
+    catalog = catalog_of(template(STEP.format(name="process_paiment")))
+
+    [problem] = catalog.unbound
+    assert problem.line == 4
+    assert problem.message == "step 'process_paiment' names no Celery task (process_paiment). Did you mean 'process_payment'?"
+    assert bound_to(catalog) == {}
+
+
+def test_a_step_without_events_needs_no_task(catalog_of: Callable[[str], Catalog]) -> None:
+    catalog = catalog_of(template("  - name: nobody\n"))
+
+    assert (catalog.problems, catalog.unbound) == ([], [])
+
+
+def test_a_step_that_could_be_two_tasks_is_told(shop: Shop, catalog_of: Any) -> None:
+    app, _ = shop
+    app.task(name="shop.pay")(make_function())
+    app.task(name="refunds.pay")(make_function())
+
+    catalog = catalog_of(template(STEP.format(name="pay")))
+
+    [problem] = catalog.problems
+    assert (problem.line, problem.message) == (4, "step 'pay' could be any of refunds.pay, shop.pay: name one in handler.task")
+    assert bound_to(catalog) == {}
+
+
+def test_a_full_name_is_not_ambiguous(shop: Shop, catalog_of: Any) -> None:
+    app, _ = shop
+    app.task(name="shop.pay")(make_function())
+    app.task(name="refunds.pay")(make_function())
+
+    catalog = catalog_of(template(STEP.format(name="pay") + "    handler: {task: refunds.pay}\n"))
+
+    assert bound_to(catalog).keys() == {"refunds.pay"}
+
+
+def test_templates_and_decorators_add_up(shop: Shop, catalog_of: Any) -> None:
+    app, _ = shop
+    app.task(name="pay")(publishes_events("payment.seen", condition="always")(make_function()))
+
+    catalog = catalog_of(template(STEP.format(name="pay")))
+
+    assert bound_to(catalog) == {"pay": [("payment.processed", "payments", "pay"), ("payment.seen", "default", "pay")]}
+
+
+def test_what_is_wrong_with_an_event_is_told_with_its_line_and_the_others_are_bound(shop: Shop, catalog_of: Any) -> None:
+    app, _ = shop
+    app.task(name="pay")(make_function())
+
+    catalog = catalog_of(
+        template(
+            "  - name: pay\n    publishes_events:\n"
+            "      - name: payment.one\n        publisher: Nobody\n"
+            "      - name: payment.two\n        schema: {type: strin}\n"
+            "      - name: payment.three\n"
+        )
+    )
+
+    assert [(problem.line, problem.message[:40]) for problem in catalog.problems] == [
+        (7, "event 'payment.one': unknown publisher '"),
+        (9, "event 'payment.two': invalid JSON Schema"),
+    ]
+    assert [name for name, *_ in bound_to(catalog)["pay"]] == ["payment.three"]
+
+
+def test_a_broken_template_is_among_the_problems_and_the_decorators_still_count(shop: Shop, catalog_of: Any) -> None:
+    app, _ = shop
+    app.task(name="pay")(publishes_events("a.b")(make_function()))
+
+    catalog = catalog_of("name: [")
+
+    assert len(catalog.problems) == 1
+    assert bound_to(catalog).keys() == {"pay"}
+
+
+BY_HAND = "domain_events:\n  - {name: payment.flagged, delivery_mode: fast, namespace: risk}\n"
+
+
+def test_a_task_level_event_is_found_by_its_name(catalog_of: Callable[[str], Catalog]) -> None:
+    catalog = catalog_of(template("", head=BY_HAND))
+
+    bound = catalog.declared_by_hand("payment.flagged")
+
+    assert bound is not None
+    assert (bound.namespace, bound.step_name) == ("risk", None)
+    assert catalog.declared_by_hand("payment.other") is None
+    assert list(catalog.events()) == [bound]
+
+
+def test_a_task_level_event_that_is_declared_twice_is_told(catalog_of: Callable[[str], Catalog]) -> None:
+    catalog = catalog_of(template("", head=BY_HAND + "  - name: payment.flagged\n"))
+
+    [problem] = catalog.problems
+    assert (problem.line, problem.message) == (5, "event 'payment.flagged': is declared as a task-level event twice")
+
+
+def test_an_event_that_nobody_declared_is_bound_as_it_is_told(shop: Shop) -> None:
+    _, events = shop
+
+    bound = events.catalog.bind_by_hand("a.b", "risk", "pay", delivery_mode="fast")
+
+    assert (bound.declaration.name, bound.namespace, bound.step_name) == ("a.b", "risk", "pay")
+    assert bound.declaration.delivery_mode == "fast"
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "fields"), [("bad", "risk", {}), ("a.b", "Risk", {}), ("a.b", "risk", {"delivery_mode": "x"})]
+)
+def test_an_event_by_hand_is_checked_like_a_declared_one(shop: Shop, name: str, namespace: str, fields: dict[str, Any]) -> None:
+    _, events = shop
+
+    with pytest.raises(ConfigurationError):
+        events.catalog.bind_by_hand(name, namespace, None, **fields)
+
+
+class RiskPublisher(BasePublisher): ...
+
+
+def test_a_declarations_publisher_is_found_when_the_catalog_is_compiled(shop: Shop) -> None:
+    app, events = shop
+    events.register_publisher(RiskPublisher)
+
+    @app.task
+    @publishes_events("a.b", publisher="RiskPublisher", schema={"type": "object"})
+    @publishes_events("a.c")
+    def pay() -> None: ...
+
+    first, second = events.step(pay).events
+
+    assert type(first.publisher) is RiskPublisher
+    assert first.validator is not None
+    assert type(second.publisher).__name__ == "GenericPublisher"
+    assert second.validator is None

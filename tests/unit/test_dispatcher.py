@@ -1,0 +1,194 @@
+"""The channel: putting never waits, what does not fit is counted, one thread publishes in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from celery_tasker_events.dispatcher import Dispatcher
+from celery_tasker_events.pipeline import Publication
+from celery_tasker_events.telemetry.counters import Counters, Series
+
+from .making import make_bound, make_outcome
+
+LONG = 30.0
+
+Threads = Callable[[], set[str]]
+
+
+def publication(step: str = "task-1", *names: str) -> Publication:
+    return Publication(make_outcome(step_uuid=step), tuple(make_bound(name) for name in names or ("payment.processed",)))
+
+
+class Bench:
+    """A dispatcher whose publishing waits at a gate, open at first, and keeps what it is given."""
+
+    def __init__(self, **options: Any) -> None:
+        self.published: list[str | None] = []
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
+        self.counters = Counters()
+        self.dispatcher = Dispatcher(self.publish, counters=self.counters, **{"buffer_size": 100, "log_dropped": True, **options})
+
+    def publish(self, item: Publication) -> None:
+        self.entered.set()
+        assert self.gate.wait(LONG)
+        self.published.append(item.outcome.step_uuid)
+
+    def stop_at_the_gate(self) -> None:
+        self.gate.clear()
+        assert self.dispatcher.put(publication("first"))
+        assert self.entered.wait(LONG)
+
+
+NewBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def new_bench() -> Iterator[NewBench]:
+    benches: list[Bench] = []
+
+    def create(**options: Any) -> Bench:
+        benches.append(Bench(**options))
+        return benches[-1]
+
+    yield create
+    for bench in benches:
+        bench.gate.set()
+        bench.dispatcher.close(5)
+
+
+@pytest.fixture
+def bench(new_bench: NewBench) -> Bench:
+    return new_bench()
+
+
+def test_what_is_put_is_published_in_order_on_one_thread_of_its_own(bench: Bench, our_threads: Threads) -> None:
+    for number in range(50):
+        assert bench.dispatcher.put(publication(str(number)))
+
+    assert our_threads() == {"tasker-events-dispatcher"}
+    assert bench.dispatcher.drain(LONG)
+    assert bench.published == [str(number) for number in range(50)]
+
+
+def test_nothing_is_started_before_something_is_put(bench: Bench, our_threads: Threads) -> None:
+    assert bench.dispatcher.drain(0) is True
+    assert our_threads() == set()
+
+
+def test_putting_does_not_wait_for_publishing(bench: Bench) -> None:
+    bench.stop_at_the_gate()
+
+    for number in range(5):
+        assert bench.dispatcher.put(publication(str(number)))
+
+    assert bench.published == []
+    assert bench.dispatcher.depth() == 5
+
+
+def test_what_does_not_fit_is_dropped_counted_by_event_and_told_once(
+    new_bench: NewBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = new_bench(buffer_size=2)
+    bench.stop_at_the_gate()
+
+    accepted = [bench.dispatcher.put(publication(str(number), "a.b", "a.c")) for number in range(5)]
+
+    assert accepted == [True, True, False, False, False]
+    assert bench.counters.snapshot() == {
+        Series("dropped", "a.b", "payments", "channel full"): 3,
+        Series("dropped", "a.c", "payments", "channel full"): 3,
+    }
+    assert [record.getMessage() for record in caplog.records] == ["1 outcomes dropped: the channel to the dispatcher is full"]
+    bench.gate.set()
+    assert bench.dispatcher.drain(LONG)
+    assert bench.published == ["first", "0", "1"]
+
+
+def test_a_full_channel_is_counted_even_where_it_is_not_logged(new_bench: NewBench, caplog: pytest.LogCaptureFixture) -> None:
+    bench = new_bench(buffer_size=1, log_dropped=False)
+    bench.stop_at_the_gate()
+    bench.dispatcher.put(publication())
+
+    assert bench.dispatcher.put(publication()) is False
+
+    assert bench.counters.total("dropped") == 1
+    assert caplog.records == []
+
+
+def test_room_that_becomes_free_is_used_again(new_bench: NewBench) -> None:
+    bench = new_bench(buffer_size=1)
+    for number in range(3):
+        assert bench.dispatcher.put(publication(str(number)))
+        assert bench.dispatcher.drain(LONG)
+
+    assert bench.published == ["0", "1", "2"]
+
+
+def test_draining_waits_no_longer_than_it_may(bench: Bench) -> None:
+    bench.stop_at_the_gate()
+
+    assert bench.dispatcher.drain(0.01) is False
+    bench.gate.set()
+    assert bench.dispatcher.drain(LONG) is True
+    assert bench.published == ["first"]
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_no_error_ends_the_thread(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    published = []
+
+    def publish(item: Publication) -> None:
+        if item.outcome.step_uuid == "bad":
+            raise error
+        published.append(item.outcome.step_uuid)
+
+    dispatcher = Dispatcher(publish, 10, Counters(), log_dropped=True)
+    dispatcher.put(publication("bad"))
+    dispatcher.put(publication("good"))
+
+    assert dispatcher.close(LONG)
+    assert published == ["good"]
+    assert "The dispatcher failed on the events of step bad" in caplog.text
+
+
+def test_many_threads_may_put_at_once(bench: Bench) -> None:
+    threads = [
+        threading.Thread(target=lambda: [bench.dispatcher.put(publication("x")) for _ in range(10)], name=f"putter-{number}")
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+
+    assert bench.dispatcher.drain(LONG)
+    assert len(bench.published) + bench.counters.total("dropped") == 80
+    assert len(bench.published) >= 1
+
+
+def test_closing_publishes_what_waits_and_ends_the_thread() -> None:
+    bench = Bench()
+    before = set(threading.enumerate())
+    for number in range(10):
+        bench.dispatcher.put(publication(str(number)))
+    [thread] = set(threading.enumerate()) - before
+
+    assert bench.dispatcher.close(LONG) is True
+
+    assert len(bench.published) == 10
+    thread.join(LONG)
+    assert not thread.is_alive()
+
+
+def test_what_comes_after_closing_is_refused_and_counted() -> None:
+    bench = Bench()
+    bench.dispatcher.put(publication())
+    assert bench.dispatcher.close(LONG)
+
+    assert bench.dispatcher.put(publication("late", "a.late")) is False
+    assert bench.counters.snapshot() == {Series("dropped", "a.late", "payments", "channel full"): 1}
