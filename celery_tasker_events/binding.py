@@ -13,16 +13,25 @@ from celery_tasker_events.schema import PayloadValidator
 
 __all__ = ["EMPTY", "BoundEvent", "BoundStep"]
 
+ByOutcome = Mapping[OutcomeKind, tuple["BoundEvent", ...]]
+
 
 @dataclass(frozen=True)
 class BoundEvent:
-    """One event of one step, ready to be published."""
+    """One event of one step, ready to be published.
+
+    Attributes:
+        confirm: Whether the task's thread waits for its commit.
+        workflow: ``namespace/name`` of the template that declares it; None for a decorator's.
+    """
 
     declaration: EventDeclaration
     namespace: str
     step_name: str | None
     publisher: BasePublisher
     validator: PayloadValidator | None
+    confirm: bool = False
+    workflow: str | None = None
 
     @property
     def queue_name(self) -> str:
@@ -30,18 +39,41 @@ class BoundEvent:
 
 
 class BoundStep:
-    """All events of one Celery task, by the outcome on which they are due."""
+    """All events of one Celery task, by the outcome on which they are due.
 
-    __slots__ = ("by_outcome", "events", "needs_inputs")
+    Attributes:
+        workflows: The templates that declare events for this task. Of several, a call's workflow header picks one.
+        retryable: Exceptions whose failure is a retryable one.
+    """
 
-    def __init__(self, events: Iterable[BoundEvent]) -> None:
+    __slots__ = ("_by_outcome", "_by_workflow", "events", "needs_inputs", "retryable", "workflows")
+
+    def __init__(self, events: Iterable[BoundEvent], retryable: tuple[type[BaseException], ...] = ()) -> None:
         self.events = tuple(events)
-        self.by_outcome: Mapping[OutcomeKind, tuple[BoundEvent, ...]] = {
-            kind: tuple(event for event in self.events if event.declaration.condition in met)
-            for kind, met in CONDITIONS_MET.items()
+        self.retryable = retryable
+        self.workflows = tuple(dict.fromkeys(event.workflow for event in self.events if event.workflow is not None))
+        shared = len(self.workflows) > 1
+        self._by_outcome = _by_outcome(event for event in self.events if event.workflow is None or not shared)
+        self._by_workflow: Mapping[str | None, ByOutcome] = {
+            workflow: _by_outcome(event for event in self.events if event.workflow in (None, workflow))
+            for workflow in (self.workflows if shared else ())
         }
         # Arguments are copied on the task's thread, so only for publishers that may look at them.
         self.needs_inputs = any(event.declaration.publisher is not None for event in self.events)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the workflow of a call matters."""
+        return bool(self._by_workflow)
+
+    def due(self, kind: OutcomeKind, workflow: str | None) -> tuple[BoundEvent, ...]:
+        """The events of an outcome; in a shared step those of the call's workflow, or only the decorators' without one."""
+        return self._by_workflow.get(workflow, self._by_outcome)[kind]
+
+
+def _by_outcome(events: Iterable[BoundEvent]) -> ByOutcome:
+    events = tuple(events)
+    return {kind: tuple(event for event in events if event.declaration.condition in met) for kind, met in CONDITIONS_MET.items()}
 
 
 EMPTY = BoundStep(())

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app
+from kombu.utils.imports import symbol_by_name
 
 from celery_tasker_events.binding import EMPTY, BoundEvent, BoundStep
 from celery_tasker_events.declaration import (
@@ -47,26 +48,34 @@ class Catalog:
         self._settings = settings
         self._publishers = publishers
         self._steps: dict[str, BoundStep] = {}
-        self._by_hand: dict[str, BoundEvent] = {}
+        self._by_hand: dict[str, list[BoundEvent]] = {}
         self._lock = threading.RLock()
         self.templates, self.problems = load_templates(settings.templates)
-        #: Steps of templates whose task this process does not know: a mistake in a worker, usual in a mere caller.
-        self.unbound: list[Problem] = []
+        #: What may be meant as it is.
+        self.warnings: list[Problem] = []
         self._from_templates: dict[str, list[BoundEvent]] = {}
-        for template in self.templates:
+        self._waiting_steps: list[tuple[TaskTemplate, StepTemplate]] = []
+        self._retryable = self._classes(settings.retryable, "tasker_events_retryable")
+        for template in self._unique_templates():
             self._bind_template(template)
         for name in list(app.tasks):
             if not name.startswith("celery."):
                 self._steps[name] = self._bind_task(app.tasks[name])
+        #: Steps of templates whose task this process does not know: a mistake in a worker, usual in a mere caller.
+        self.unbound = list(self._unbound())
+        self.warnings.extend(_shared_warning(name, step) for name, step in self.steps().items() if step.is_shared)
 
     def step(self, task: Task) -> BoundStep:
         """The events of a task; one that was defined after the app was finalized is bound when it first ends."""
         bound = self._steps.get(task.name)
         return bound if bound is not None else self._bind_late(task)
 
-    def declared_by_hand(self, event_name: str) -> BoundEvent | None:
-        """The task-level declaration of an event that is published by hand, or None."""
-        return self._by_hand.get(event_name)
+    def declared_by_hand(self, event_name: str, workflow: str | None = None) -> BoundEvent | None:
+        """The task-level declaration of an event that is published by hand: of several templates, the workflow's."""
+        declared = self._by_hand.get(event_name, ())
+        if len(declared) == 1:
+            return declared[0]
+        return next((bound for bound in declared if bound.workflow == workflow), None)
 
     def bind_by_hand(self, event_name: str, namespace: str, step_name: str | None, **fields: Any) -> BoundEvent:
         """Bind an event that nobody declared.
@@ -77,7 +86,11 @@ class Catalog:
         declaration = EventDeclaration.from_mapping({"name": event_name, **fields})
         if problem := namespace_problem(namespace):
             raise ConfigurationError(problem)
-        return self._bound(declaration, namespace, step_name)
+        return self._bound(declaration, namespace, step_name, None)
+
+    def workflows(self) -> set[str]:
+        """The workflows that templates describe, as ``namespace/name``."""
+        return {_workflow(template) for template in self.templates}
 
     def steps(self) -> Mapping[str, BoundStep]:
         """All bound steps that publish something, by task name."""
@@ -87,16 +100,24 @@ class Catalog:
         """All bound events, those published by hand included."""
         for step in self.steps().values():
             yield from step.events
-        yield from self._by_hand.values()
+        for declared in self._by_hand.values():
+            yield from declared
 
     def durable_queues(self) -> set[str]:
         """Names of the queues that the declared durable events need."""
         return {event.queue_name for event in self.events() if event.declaration.delivery_mode.reaches_pgmq}
 
+    def renew_lock(self) -> None:
+        """For a forked child: another thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
+
     def _bind_late(self, task: Task) -> BoundStep:
         with self._lock:
             if task.name not in self._steps:
                 known = len(self.problems)
+                late, self._waiting_steps = self._waiting_steps, []
+                for template, step in late:
+                    self._bind_step(template, step)
                 self._steps[task.name] = EMPTY if task.name.startswith("celery.") else self._bind_task(task)
                 for problem in self.problems[known:]:
                     logger.warning("%s", problem)
@@ -106,44 +127,61 @@ class Catalog:
         events = list(self._from_templates.get(task.name, ()))
         for declaration in (*_declared_on_shared(self._app, task), *declarations_of(task)):
             declared = DeclaredEvent(declaration, f"task {task.name}", None, {})
-            events.extend(self._bind(declared, self._settings.namespace, task.name.rpartition(".")[2]))
-        return BoundStep(events) if events else EMPTY
+            events.extend(self._bind(declared, self._settings.namespace, task.name.rpartition(".")[2], None))
+        if not events:
+            return EMPTY
+        own = self._classes(getattr(task, "tasker_events_retryable", ()), f"task {task.name}: tasker_events_retryable")
+        return BoundStep(events, self._retryable + own)
+
+    def _unique_templates(self) -> Iterator[TaskTemplate]:
+        seen: dict[str, str] = {}
+        for template in self.templates:
+            first = seen.setdefault(_workflow(template), template.source)
+            if first == template.source:
+                yield template
+            else:
+                message = f"template {_workflow(template)!r} is loaded already from {first}: keep one of its versions"
+                self.problems.append(Problem(message, template.source))
 
     def _bind_template(self, template: TaskTemplate) -> None:
         for declared in template.events:
-            for bound in self._bind(declared, template.namespace, None):
-                if bound.declaration.name in self._by_hand:
+            for bound in self._bind(declared, template.namespace, None, _workflow(template)):
+                same = self._by_hand.setdefault(bound.declaration.name, [])
+                if any(other.workflow == bound.workflow for other in same):
                     self._report(declared, "name", "is declared as a task-level event twice")
-                self._by_hand[bound.declaration.name] = bound
+                same.append(bound)
         for step in template.steps:
-            if step.events and (task_name := self._task_name(step)):
-                bound_events = self._from_templates.setdefault(task_name, [])
-                for declared in step.events:
-                    bound_events.extend(self._bind(declared, template.namespace, step.name))
+            if step.events:
+                self._bind_step(template, step)
 
-    def _task_name(self, step: StepTemplate) -> str | None:
-        """Which task a step is: ``handler.task``, else ``handler.callable`` if it is one, else the step's name."""
-        tasks = self._app.tasks
-        if step.task is not None:
-            found = self._find(step.task)
-        else:
-            found = (step.callable and self._find(step.callable)) or self._find(step.name)
-        if isinstance(found, list):
-            self.problems.append(
-                Problem(
-                    f"step {step.name!r} could be any of {', '.join(found)}: name one in handler.task", step.source, step.line
-                )
-            )
-            return None
+    def _bind_step(self, template: TaskTemplate, step: StepTemplate) -> None:
+        found = self._task_of(step)
         if found is None:
+            # Its task may be defined later.
+            self._waiting_steps.append((template, step))
+        elif isinstance(found, list):
+            message = f"step {step.name!r} could be any of {', '.join(found)}: name one in handler.task"
+            self.problems.append(Problem(message, step.source, step.line))
+        else:
+            bound_events = self._from_templates.setdefault(found, [])
+            for declared in step.events:
+                bound_events.extend(self._bind(declared, template.namespace, step.name, _workflow(template)))
+
+    def _unbound(self) -> Iterator[Problem]:
+        known = [name for name in self._app.tasks if not name.startswith("celery.")]
+        for _, step in self._waiting_steps:
             wanted = step.task or step.callable or step.name
-            known = [name for name in tasks if not name.startswith("celery.")]
-            self.unbound.append(
-                Problem(
-                    f"step {step.name!r} names no Celery task ({wanted}).{did_you_mean(wanted, known)}", step.source, step.line
-                )
-            )
-        return found
+            message = f"step {step.name!r} names no Celery task ({wanted}).{did_you_mean(wanted, known)}"
+            yield Problem(message, step.source, step.line)
+
+    def _task_of(self, step: StepTemplate) -> str | list[str] | None:
+        """Which task a step is: ``handler.task``, else ``handler.callable`` if it is one, else the step's name.
+
+        A list: it could be any of these.
+        """
+        if step.task is not None:
+            return self._find(step.task)
+        return (step.callable and self._find(step.callable)) or self._find(step.name)
 
     def _find(self, name: str) -> str | list[str] | None:
         tasks = self._app.tasks
@@ -158,10 +196,20 @@ class Catalog:
             return found[0] if found else None
         return None
 
-    def _bind(self, declared: DeclaredEvent, namespace: str, step_name: str | None) -> Iterable[BoundEvent]:
+    def _classes(self, wanted: Iterable[type[BaseException] | str], source: str) -> tuple[type[BaseException], ...]:
+        classes: list[type[BaseException]] = []
+        for item in wanted:
+            found = _imported(item) if isinstance(item, str) else item
+            if isinstance(found, type) and issubclass(found, BaseException):
+                classes.append(found)
+            else:
+                self.problems.append(Problem(f"{item!r} is no exception class, nor the import path of one", source))
+        return tuple(classes)
+
+    def _bind(self, declared: DeclaredEvent, namespace: str, step_name: str | None, workflow: str | None) -> Iterable[BoundEvent]:
         """The bound event, or nothing where it is wrong, which is then among the problems."""
         try:
-            return [self._bound(declared.declaration, declared.declaration.namespace or namespace, step_name)]
+            return [self._bound(declared.declaration, declared.declaration.namespace or namespace, step_name, workflow)]
         except DeclarationError as error:
             for field, message in error.by_field:
                 self._report(declared, field, message)
@@ -171,7 +219,7 @@ class Catalog:
         line = declared.field_lines.get(field, declared.line) if field else declared.line
         self.problems.append(Problem(f"event {declared.declaration.name!r}: {message}", declared.source, line))
 
-    def _bound(self, declaration: EventDeclaration, namespace: str, step_name: str | None) -> BoundEvent:
+    def _bound(self, declaration: EventDeclaration, namespace: str, step_name: str | None, workflow: str | None) -> BoundEvent:
         problems: list[tuple[str | None, str]] = []
         publisher: BasePublisher | None = None
         validator: PayloadValidator | None = None
@@ -185,7 +233,27 @@ class Catalog:
             problems.append(("schema", str(error)))
         if problems or publisher is None:
             raise DeclarationError(problems)
-        return BoundEvent(declaration, namespace, step_name, publisher, validator)
+        confirm = (declaration.confirm or self._settings.confirm) and declaration.delivery_mode.reaches_pgmq
+        return BoundEvent(declaration, namespace, step_name, publisher, validator, confirm, workflow)
+
+
+def _imported(path: str) -> object:
+    try:
+        return symbol_by_name(path)  # type: ignore[no-untyped-call]  # kombu has few type hints
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _workflow(template: TaskTemplate) -> str:
+    return f"{template.namespace}/{template.name}"
+
+
+def _shared_warning(name: str, step: BoundStep) -> Problem:
+    message = (
+        f"serves {len(step.workflows)} templates ({', '.join(step.workflows)}): send it inside "
+        f"events.workflow({step.workflows[0]!r}) or another of them, else only its decorators' events are published"
+    )
+    return Problem(message, f"task {name}")
 
 
 def _declared_on_shared(app: Celery, task: Task) -> Iterator[EventDeclaration]:

@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
 
@@ -84,6 +84,7 @@ class EventDeclaration:
         schema: JSON Schema of the payload (draft-07 unless ``$schema`` says otherwise), or None.
         publisher: Name or import path of a custom publisher, or None for the generic one.
         version: The event's version, ``event_version`` on the wire.
+        confirm: Whether the task's thread waits until a durable event is committed.
         namespace: Namespace of its queue, or None for that of the template or the settings.
     """
 
@@ -94,6 +95,7 @@ class EventDeclaration:
     schema: Mapping[str, Any] | None = None
     publisher: str | None = None
     version: str = "1.0"
+    confirm: bool = False
     namespace: str | None = None
 
     @classmethod
@@ -146,6 +148,8 @@ def _problems(fields: Mapping[Any, Any]) -> Iterable[tuple[str | None, str]]:
     for key in ("description", "version", "publisher"):
         if not isinstance(fields.get(key, ""), str | None):
             yield key, f"{key} must be a string, not {fields[key]!r}" + (" (quote it)" if key == "version" else "")
+    if not isinstance(fields.get("confirm", False), bool | None):
+        yield "confirm", f"confirm must be true or false, not {fields['confirm']!r}"
     publisher = fields.get("publisher")
     if isinstance(publisher, str) and not PUBLISHER_NAME.fullmatch(publisher):
         yield "publisher", f"bad publisher name {publisher!r}: identifiers joined by '.', ':' or '::'"
@@ -172,12 +176,14 @@ def publishes_events(declaration: str | Mapping[str, Any] | Sequence[Mapping[str
     Raises:
         DeclarationError: at import, if a field is wrong.
     """
+    if "name" in fields:
+        raise DeclarationError([("name", "the event's name is given twice: as the first argument and as name=")])
     if isinstance(declaration, str):
-        mappings: list[Mapping[str, Any]] = [{"name": declaration, **fields}]
+        mappings: Sequence[Mapping[str, Any]] = [{"name": declaration, **fields}]
+    elif fields:
+        raise DeclarationError([(None, "give either a name with keywords or mappings, not both")])
     else:
-        if fields:
-            raise DeclarationError([(None, "give either a name with keywords or mappings, not both")])
-        mappings = [declaration] if isinstance(declaration, Mapping) else list(declaration)
+        mappings = declaration if isinstance(declaration, list | tuple) else [cast("Mapping[str, Any]", declaration)]
     declarations = tuple(EventDeclaration.from_mapping(mapping) for mapping in mappings)
 
     def declare(task: T) -> T:

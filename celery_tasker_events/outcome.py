@@ -12,11 +12,9 @@ from celery_tasker_events import values
 from celery_tasker_events.declaration import Condition
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import StepError
+from celery_tasker_events.propagation import correlation_of
 
-__all__ = ["CORRELATION_HEADER", "STARTED_AT", "OutcomeKind", "Snapshot", "StepOutcome", "error_of", "idempotency_key", "observe"]
-
-#: Message header that carries a correlation id given by the caller.
-CORRELATION_HEADER = "tasker_correlation_id"
+__all__ = ["STARTED_AT", "OutcomeKind", "Snapshot", "StepOutcome", "error_of", "idempotency_key", "observe"]
 
 #: Attribute of a task request: ``time.monotonic()`` when the task began.
 STARTED_AT = "_tasker_events_started_at"
@@ -134,14 +132,6 @@ def observe(
     )
 
 
-def correlation_of(request_fields: Any) -> str | None:
-    """The correlation id that the caller put into the message's headers, or None."""
-    given = request_fields.get(CORRELATION_HEADER)
-    if given is None and (headers := request_fields.get("headers")):
-        given = headers.get(CORRELATION_HEADER)
-    return given if isinstance(given, str) and given else None
-
-
 def error_of(exception: BaseException | None, *, retryable: bool) -> tuple[StepError, str]:
     """Describe an exception, and give its code: its ``error_code`` where that is a string, else its class' name.
 
@@ -159,11 +149,11 @@ def error_of(exception: BaseException | None, *, retryable: bool) -> tuple[StepE
     return described, code if isinstance(code, str) else type_name
 
 
-def idempotency_key(outcome: StepOutcome, event_name: str, sequence: int = 0) -> str:
+def idempotency_key(outcome: StepOutcome, namespace: str, event_name: str, sequence: int = 0) -> str:
     """Return the key that a redelivery of the same attempt repeats.
 
     Args:
         sequence: Which publication of this event by this attempt it is: an event published by hand may come twice.
     """
-    parts = f"{outcome.step_uuid}\0{outcome.task_name}\0{outcome.attempt}\0{event_name}\0{sequence}"
+    parts = f"{outcome.step_uuid}\0{outcome.task_name}\0{outcome.attempt}\0{namespace}\0{event_name}\0{sequence}"
     return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

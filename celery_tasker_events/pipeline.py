@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from celery_tasker_events import values
 from celery_tasker_events.binding import BoundEvent
+from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, new_event_id, queue_name
@@ -24,19 +25,22 @@ class Publication(NamedTuple):
     """What travels through the channel: an outcome and the events that are due on it.
 
     ``event_id`` and ``idempotency_key`` are set where the caller of ``events.publish`` was told them already.
+    ``confirmation`` is set where the task's thread waits for those of the events that are to be confirmed.
     """
 
     outcome: StepOutcome
     events: tuple[BoundEvent, ...]
     event_id: str | None = None
     idempotency_key: str | None = None
+    confirmation: Confirmation | None = None
 
 
 class _Stage:
     """Where on its way an event is, for the log line and the dead letter if it fails there."""
 
-    def __init__(self) -> None:
+    def __init__(self, confirmation: Confirmation | None) -> None:
         self.name = "snapshot"
+        self.confirmation = confirmation
         self.payload_text: str | None = None
         self.event: DomainEvent | None = None
 
@@ -51,7 +55,7 @@ class Pipeline:
 
     def publish(self, publication: Publication) -> None:
         for bound in publication.events:
-            stage = _Stage()
+            stage = _Stage(publication.confirmation if bound.confirm else None)
             try:
                 self._publish_one(publication, bound, stage)
             except BaseException as error:  # hooks are the user's code, and this thread must outlive a SystemExit
@@ -64,7 +68,7 @@ class Pipeline:
         context = _step_context(outcome, bound)
         stage.name = "should_publish"
         if not publisher.should_publish(result, declaration, context):
-            self._skip(bound, "should_publish")
+            self._skip(bound, stage)
             return
         stage.name = "transform_payload"
         payload = publisher.transform_payload(result, declaration, context)
@@ -83,10 +87,10 @@ class Pipeline:
         stage.name = "before_publish"
         event = stage.event = _event(publication, bound, context, payload, extra)
         if publisher.before_publish(event) is False:
-            self._skip(bound, "before_publish")
+            self._skip(bound, stage)
             return
         stage.name = "route"
-        self._router.route(event, declaration.delivery_mode)
+        self._router.route(event, declaration.delivery_mode, stage.confirmation)
         self._after_publish(publisher, event)
 
     def _after_publish(self, publisher: BasePublisher, event: DomainEvent) -> None:
@@ -95,8 +99,10 @@ class Pipeline:
         except BaseException as error:  # the event is on its way already: this is no failure of it
             logger.warning("Hook after_publish of publisher %r failed", publisher.name, exc_info=error)
 
-    def _skip(self, bound: BoundEvent, reason: str) -> None:
-        self._counters.add("skipped", bound.declaration.name, bound.namespace, reason)
+    def _skip(self, bound: BoundEvent, stage: _Stage) -> None:
+        self._counters.add("skipped", bound.declaration.name, bound.namespace, stage.name)
+        if stage.confirmation is not None:
+            stage.confirmation.settle(kept=True)
 
     def _fail(self, publication: Publication, bound: BoundEvent, stage: _Stage, error: BaseException) -> None:
         declaration, outcome = bound.declaration, publication.outcome
@@ -122,9 +128,8 @@ class Pipeline:
             extra={**fields, **told},
         )
         if parked:
-            self._durable.send(
-                DurableMessage.dead_letter(declaration, bound.namespace, stage.name, error, stage.payload_text, fields)
-            )
+            letter = DurableMessage.dead_letter(declaration, bound.namespace, stage.name, error, stage.payload_text, fields)
+            self._durable.send(letter._replace(confirmation=stage.confirmation))
         try:
             bound.publisher.on_publish_error(stage.event, declaration, error)
         except BaseException as hook_error:  # a hook about an error must not make a second one
@@ -186,7 +191,7 @@ def _event(
             correlation_id=outcome.correlation_id,
             fired_at=context.fired_at,
             fired_by=outcome.fired_by,
-            idempotency_key=publication.idempotency_key or idempotency_key(outcome, declaration.name),
+            idempotency_key=publication.idempotency_key or idempotency_key(outcome, bound.namespace, declaration.name),
             extra=extra,
         ),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -15,12 +17,14 @@ from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.declaration import DeliveryMode
+from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import check_pgmq
-from celery_tasker_events.errors import ConfigurationError, PgmqMissing, Problem
+from celery_tasker_events.errors import ConfigurationError, PgmqMissing, Problem, did_you_mean
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.pipeline import Publication
+from celery_tasker_events.propagation import sending, workflow_of
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
 from celery_tasker_events.runtime import Runtime
 from celery_tasker_events.settings import Settings, masked_dsn
@@ -109,8 +113,9 @@ class DomainEvents:
         """
         with self._lock:
             if self._catalog is None:
-                for problem in register_all(self._publishers, self.settings.publishers):
-                    raise ConfigurationError([Problem(problem, "tasker_events_publishers")])
+                problems = register_all(self._publishers, self.settings.publishers)
+                if problems:
+                    raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
                 self._catalog = Catalog(self.app, self.settings, self._publishers)
             return self._catalog
 
@@ -136,22 +141,50 @@ class DomainEvents:
         delivery_mode: DeliveryMode | str | None = None,
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
+        confirm: bool = False,
     ) -> str | None:
         """Publish an event by hand: from inside a task, which it then belongs to, or from anywhere else.
 
         An event that a template declares under ``domain_events`` is published as declared: with its schema, publisher,
         namespace and mode. Any other is durable, in the namespace of the running task's events, unless told otherwise.
 
+        Args:
+            payload: Anything with a JSON form, see :mod:`celery_tasker_events.values`.
+            idempotency_key: By default made of the attempt, the event's name and how often it was published by it.
+            confirm: Wait until it is committed, up to ``tasker_events_confirm_timeout_ms``.
+
         Returns:
             The event's id; None if it could not be accepted, which is logged and counted: nothing is ever raised.
         """
         try:
             bound = self._bind_by_hand(event_name, namespace, delivery_mode)
+            if confirm and bound.declaration.delivery_mode.reaches_pgmq:
+                bound = dataclasses.replace(bound, confirm=True)
             publication = _by_hand(bound, Snapshot.of(payload), correlation_id, idempotency_key)
             return publication.event_id if self.put(publication) else None
         except Exception:
             logger.warning("Domain event %r was not published by hand", event_name, exc_info=True)
             return None
+
+    @contextlib.contextmanager
+    def workflow(self, name: str, *, correlation_id: str | None = None) -> Iterator[None]:
+        """Tell every task that is sent inside the ``with`` block, and all that those send, which template it belongs to.
+
+        Args:
+            name: ``namespace/name`` of a task template, such as ``"payments/credit_card_payment"``.
+            correlation_id: As for :meth:`correlation`.
+        """
+        known = self.catalog.workflows()
+        if known and name not in known:
+            logger.warning("No task template is named %r.%s", name, did_you_mean(name, known))
+        with sending(workflow=name, correlation_id=correlation_id):
+            yield
+
+    @contextlib.contextmanager
+    def correlation(self, correlation_id: str) -> Iterator[None]:
+        """Give every task that is sent inside the ``with`` block, and all that those send, this correlation id."""
+        with sending(correlation_id=correlation_id):
+            yield
 
     def counters(self) -> Mapping[Series, int]:
         """What this process has counted so far."""
@@ -181,7 +214,13 @@ class DomainEvents:
         return (self._catalog or self.catalog).step(task)
 
     def put(self, publication: Publication) -> bool:
-        return (self._runtime or self._current_runtime()).put(publication)
+        accepted = (self._runtime or self._current_runtime()).put(publication)
+        if accepted and publication.confirmation is not None:
+            timeout = self.settings.confirm_timeout_ms / 1000
+            if not publication.confirmation.wait(timeout):
+                names = ", ".join(event.declaration.name for event in publication.events if event.confirm)
+                logger.warning("Not confirmed within %g s: %s; what is accepted goes on its way", timeout, names)
+        return accepted
 
     def check_worker(self) -> None:
         """Raise ConfigurationError with all that keeps the declared events from being published.
@@ -191,6 +230,9 @@ class DomainEvents:
         problems = [*self.catalog.problems, *self.catalog.unbound]
         if self.catalog.durable_queues():
             problems.extend(self._database_problems())
+        # Even where there are problems: a misspelt field may be why.
+        for warning in self.catalog.warnings:
+            logger.warning("%s", warning)
         if problems:
             raise ConfigurationError(problems)
         self._publishers.freeze()
@@ -222,10 +264,11 @@ class DomainEvents:
             return self._runtime
 
     def _bind_by_hand(self, event_name: str, namespace: str | None, mode: DeliveryMode | str | None) -> BoundEvent:
-        declared = self.catalog.declared_by_hand(event_name)
+        task = current_task
+        workflow = workflow_of(task.request.__dict__ if task and task.request.id else {})
+        declared = self.catalog.declared_by_hand(event_name, workflow)
         if declared is not None and namespace in (None, declared.namespace) and mode is None:
             return declared
-        task = current_task
         events = self.step(task).events if task else ()
         return self.catalog.bind_by_hand(
             event_name,
@@ -244,6 +287,8 @@ class DomainEvents:
             self._inherited.append(self._runtime)
             self._runtime = None
         self._lock = threading.RLock()
+        if self._catalog is not None:
+            self._catalog.renew_lock()
 
 
 def _by_hand(bound: BoundEvent, payload: Snapshot, correlation_id: str | None, key: str | None) -> Publication:
@@ -254,14 +299,14 @@ def _by_hand(bound: BoundEvent, payload: Snapshot, correlation_id: str | None, k
         outcome = observe(OutcomeKind.BY_HAND, current_task.name, request.id, request, result=payload)
         counts = request.__dict__.setdefault(_PUBLISHED_BY_HAND, {})
         counts[bound.declaration.name] = sequence = counts.get(bound.declaration.name, 0) + 1
-        key = key or idempotency_key(outcome, bound.declaration.name, sequence)
+        key = key or idempotency_key(outcome, bound.namespace, bound.declaration.name, sequence)
     else:
         outcome = observe(OutcomeKind.BY_HAND, "", event_id, _Nowhere(), result=payload)
         outcome = outcome._replace(task_uuid=None, step_uuid=None, task_name=None)
         key = key or event_id
     if correlation_id is not None:
         outcome = outcome._replace(correlation_id=correlation_id)
-    return Publication(outcome, (bound,), event_id, key)
+    return Publication(outcome, (bound,), event_id, key, Confirmation(1) if bound.confirm else None)
 
 
 class _Nowhere:

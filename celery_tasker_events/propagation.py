@@ -40,13 +40,17 @@ def sending(*, correlation_id: str | None = None, workflow: str | None = None) -
 
 
 def correlation_of(request_fields: Mapping[str, Any]) -> str | None:
-    """The correlation id that a task request came with, or None."""
-    return _header(request_fields, CORRELATION_HEADER)
+    """The correlation id that a task request came with, or None.
+
+    An eager task has no message to come with: it runs inside its caller's block. So does what is published outside of
+    a task, whose request has no fields.
+    """
+    return _header(request_fields, CORRELATION_HEADER) or (_given.get().correlation_id if _is_local(request_fields) else None)
 
 
 def workflow_of(request_fields: Mapping[str, Any]) -> str | None:
-    """The workflow that a task request came with, or None."""
-    return _header(request_fields, WORKFLOW_HEADER)
+    """The workflow that a task request came with, or None; eager tasks as for :func:`correlation_of`."""
+    return _header(request_fields, WORKFLOW_HEADER) or (_given.get().workflow if _is_local(request_fields) else None)
 
 
 def hand_on(headers: MutableMapping[str, Any], sender_fields: Mapping[str, Any] | None) -> None:
@@ -66,6 +70,10 @@ def hand_on(headers: MutableMapping[str, Any], sender_fields: Mapping[str, Any] 
         headers.setdefault(CORRELATION_HEADER, correlation_id)
     if workflow is not None:
         headers.setdefault(WORKFLOW_HEADER, workflow)
+
+
+def _is_local(request_fields: Mapping[str, Any]) -> bool:
+    return not request_fields or bool(request_fields.get("is_eager"))
 
 
 def _header(request_fields: Mapping[str, Any], name: str) -> str | None:

@@ -156,10 +156,12 @@ def _instance(publisher: Any) -> BasePublisher:
     raise ConfigurationError(f"{publisher!r} is no publisher: derive it from celery_tasker_events.BasePublisher")
 
 
-def register_all(registry: PublisherRegistry, import_paths: Iterable[str]) -> Iterable[str]:
-    """Register publishers by import path; yield what is wrong with each that can't be."""
+def register_all(registry: PublisherRegistry, import_paths: Iterable[str]) -> list[str]:
+    """Register publishers by import path; return what is wrong with each that can't be."""
+    problems = []
     for path in import_paths:
         try:
             registry.register(registry.resolve(path))
         except ConfigurationError as error:
-            yield str(error)
+            problems.append(str(error))
+    return problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from celery_tasker_events.declaration import DeliveryMode
+from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.log import error_fields, event_fields, logger
@@ -27,7 +28,8 @@ class Router:
         self._bus = bus
         self._durable = durable
 
-    def route(self, event: DomainEvent, mode: DeliveryMode) -> None:
+    def route(self, event: DomainEvent, mode: DeliveryMode, confirmation: Confirmation | None = None) -> None:
+        """Hand the event over; the confirmation, if any, is settled when the durable path has committed it."""
         # The message is made before a subscriber can see the payload, and so before it could change it.
         message = DurableMessage.of(event) if mode.reaches_pgmq else None
         if mode.reaches_bus:
@@ -41,4 +43,4 @@ class Router:
                     extra={**event_fields(event), **error_fields(error)},
                 )
         if message is not None:
-            self._durable.send(message)
+            self._durable.send(message._replace(confirmation=confirmation))

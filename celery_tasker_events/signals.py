@@ -10,13 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-from celery import bootsteps, signals
+from celery import bootsteps, current_task, signals
 
-from celery_tasker_events.binding import BoundStep
+from celery_tasker_events.binding import BoundEvent, BoundStep
+from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, error_of, observe
 from celery_tasker_events.pipeline import Publication
-from celery_tasker_events.telemetry.log import logger
+from celery_tasker_events.propagation import hand_on, workflow_of
+from celery_tasker_events.telemetry.log import RateLimitedWarning, logger
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -42,11 +44,16 @@ class SignalReceiver:
         self._find_plugin = weakref.ref(plugin)
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
         self._told: OrderedDict[tuple[str, int, OutcomeKind], None] = OrderedDict()
+        self._unknown_workflow = RateLimitedWarning(
+            "%d steps of task %s could not tell which template they belong to (workflow header: %s): only its decorators'"
+            " events were published. Send it inside events.workflow(...) with %s"
+        )
 
     def connect(self) -> None:
         """Connect for as long as the plugin lives; Celery holds the receivers strongly, and each once."""
         plugin = self._plugin
         receivers = (
+            (signals.before_task_publish, self.on_before_publish),
             (signals.task_prerun, self.on_prerun),
             (signals.task_success, self.on_success),
             (signals.task_failure, self.on_failure),
@@ -69,6 +76,14 @@ class SignalReceiver:
             raise ReferenceError("the plugin of this app is gone")
         return plugin
 
+    def on_before_publish(self, headers: Any = None, **_: Any) -> None:
+        try:
+            if isinstance(headers, dict):
+                task = current_task
+                hand_on(headers, task.request.__dict__ if task and task.request.id else None)
+        except Exception:
+            logger.warning("Could not hand on the correlation id to a task", exc_info=True)
+
     def on_prerun(self, sender: Any = None, **_: Any) -> None:
         try:
             if self._events(sender) is not None:
@@ -79,9 +94,12 @@ class SignalReceiver:
     def on_success(self, sender: Any = None, result: Any = None, runtime: float | None = None, **_: Any) -> None:
         try:
             step = self._events(sender)
-            if step is None or not (events := step.by_outcome[OutcomeKind.SUCCESS]):
+            if step is None:
                 return
             request = sender.request
+            events = self._due(step, OutcomeKind.SUCCESS, sender, request)
+            if not events:
+                return
             outcome = observe(
                 OutcomeKind.SUCCESS,
                 sender.name,
@@ -91,7 +109,7 @@ class SignalReceiver:
                 runtime=runtime,
                 inputs=_inputs(step, request.args, request.kwargs),
             )
-            self._plugin.put(Publication(outcome, events))
+            self._plugin.put(Publication(outcome, events, confirmation=_confirmation(events)))
         except (Exception, SystemExit):  # a soft time limit or user code inside the result must not reach the task
             _tell_trouble(sender)
 
@@ -105,16 +123,20 @@ class SignalReceiver:
         **_: Any,
     ) -> None:
         try:
-            self._failed(OutcomeKind.PERMANENT_FAILURE, sender, task_id, sender.request, exception, args, kwargs)
+            step = self._events(sender)
+            if step is not None and task_id is not None:
+                kind = OutcomeKind.RETRYABLE_FAILURE if isinstance(exception, step.retryable) else OutcomeKind.PERMANENT_FAILURE
+                self._failed(step, kind, sender, task_id, sender.request, exception, _inputs(step, args, kwargs))
         except (Exception, SystemExit):
             _tell_trouble(sender)
 
     def on_retry(self, sender: Any = None, request: Any = None, reason: Any = None, **_: Any) -> None:
         try:
             # Without a reason the worker gives the step back at a cold shutdown: it will run again, nothing failed.
-            if reason is not None:
-                exception = getattr(reason, "exc", None)
-                self._failed(OutcomeKind.RETRYABLE_FAILURE, sender, request.id, request, exception, request.args, request.kwargs)
+            step = None if reason is None else self._events(sender)
+            if step is not None:
+                exception, inputs = getattr(reason, "exc", None), _inputs(step, request.args, request.kwargs)
+                self._failed(step, OutcomeKind.RETRYABLE_FAILURE, sender, request.id, request, exception, inputs)
         except (Exception, SystemExit):
             _tell_trouble(sender)
 
@@ -125,16 +147,30 @@ class SignalReceiver:
             logger.warning("Draining domain events failed", exc_info=True)
 
     def _failed(
-        self, kind: OutcomeKind, task: Any, task_id: str | None, request: Any, exception: Any, args: Any, kwargs: Any
+        self,
+        step: BoundStep,
+        kind: OutcomeKind,
+        task: Task,
+        task_id: str,
+        request: Any,
+        exception: BaseException | None,
+        inputs: Snapshot | None,
     ) -> None:
-        step = self._events(task)
-        if step is None or task_id is None or not (events := step.by_outcome[kind]):
+        events = self._due(step, kind, task, request)
+        if not events:
             return
         error, code = error_of(exception, retryable=kind is OutcomeKind.RETRYABLE_FAILURE)
-        inputs = _inputs(step, args, kwargs)
         outcome = observe(kind, task.name, task_id, request, error=error, error_code=code, inputs=inputs)
         if not self._was_told(task_id, outcome.attempt, kind):
-            self._plugin.put(Publication(outcome, events))
+            self._plugin.put(Publication(outcome, events, confirmation=_confirmation(events)))
+
+    def _due(self, step: BoundStep, kind: OutcomeKind, task: Task, request: Any) -> tuple[BoundEvent, ...]:
+        if not step.is_shared:
+            return step.due(kind, None)
+        workflow = workflow_of(request.__dict__)
+        if workflow not in step.workflows:
+            self._unknown_workflow.add(task.name, workflow, " or ".join(step.workflows))
+        return step.due(kind, workflow)
 
     def _events(self, task: Any) -> BoundStep | None:
         plugin = self._find_plugin()
@@ -152,6 +188,11 @@ class SignalReceiver:
         if len(self._told) > remembered:
             self._told.popitem(last=False)
         return False
+
+
+def _confirmation(events: tuple[BoundEvent, ...]) -> Confirmation | None:
+    count = sum(event.confirm for event in events)
+    return Confirmation(count) if count else None
 
 
 def _inputs(step: BoundStep, args: Any, kwargs: Any) -> Snapshot | None:

@@ -7,7 +7,7 @@ str, bool, None, dict, ...  themselves; dict keys become strings
 int                         number; beyond 64 bits: not serialisable
 float                       number; NaN and the infinities: null
 Decimal                     string, exact
-datetime, date, time        string, RFC 3339
+datetime, date, time        string, RFC 3339; without an offset if naive
 timedelta                   number, seconds
 UUID, path                  string
 Enum                        its value

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from celery_tasker_events import envelope, values
 from celery_tasker_events.declaration import EventDeclaration
+from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.event import DomainEvent, queue_name
 from celery_tasker_events.telemetry.log import error_fields, event_fields
 
@@ -26,6 +27,7 @@ class DurableMessage(NamedTuple):
     headers: bytes
     fields: Mapping[str, Any]
     is_dead_letter: bool = False
+    confirmation: Confirmation | None = None
 
     @classmethod
     def of(cls, event: DomainEvent) -> DurableMessage:
@@ -43,7 +45,7 @@ class DurableMessage(NamedTuple):
             "error": error_fields(error),
             "message_text": self.body.decode(),
         }
-        return self._letter(self.queue, letter, self.fields)
+        return self._letter(self.queue, letter, self.fields)._replace(confirmation=self.confirmation)
 
     @classmethod
     def dead_letter(

@@ -77,6 +77,7 @@ class DurableWriter:
                     self._start()
                 self._changed.notify_all()
                 return
+        _settle(message, kept=False)
         self._counters.add("dropped", message.fields["event_name"], message.fields["namespace"], "durable buffer full")
         if self._dropped:
             self._dropped.add()
@@ -187,11 +188,14 @@ class DurableWriter:
             "; its dead letter is lost" if message.is_dead_letter else "; it is parked as a dead letter",
             extra={**message.fields, **error_fields(error)},
         )
-        if not message.is_dead_letter:
+        if message.is_dead_letter:
+            _settle(message, kept=False)
+        else:
             self._commit_sooner_or_later([message.refused(error)])
 
     def _abandon(self, batch: Sequence[DurableMessage]) -> None:
         for message in batch:
+            _settle(message, kept=False)
             self._count_failure(message, "shutdown")
             logger.warning(
                 "Domain event lost: Postgres could not be reached before the process ended", extra=dict(message.fields)
@@ -213,6 +217,7 @@ class DurableWriter:
         iterators: dict[str, Any] = {queue: iter(message_ids) for queue, message_ids in ids.items()}
         telling = logger.isEnabledFor(logging.INFO)
         for message in batch:
+            _settle(message, kept=True)
             message_id = next(iterators[message.queue])
             name = "dead_lettered" if message.is_dead_letter else "published"
             self._counters.add(name, message.fields["event_name"], message.fields["namespace"], "durable")
@@ -222,3 +227,8 @@ class DurableWriter:
                     message.fields["event_name"],
                     extra={**message.fields, "queue_name": message.queue, "message_id": message_id, "duration_ms": duration_ms},
                 )
+
+
+def _settle(message: DurableMessage, *, kept: bool) -> None:
+    if message.confirmation is not None:
+        message.confirmation.settle(kept=kept)

@@ -39,7 +39,7 @@ class RateLimitedWarning:
     """Logs a warning at most once per interval, with how many there were since the last.
 
     Args:
-        message: With one ``%d`` for that number.
+        message: With one ``%d`` for that number, then one ``%s`` for each argument of :meth:`add`.
         interval: Seconds between two log lines.
     """
 
@@ -50,11 +50,12 @@ class RateLimitedWarning:
         self._count = 0
         self._next = 0.0
 
-    def add(self) -> None:
+    def add(self, *arguments: object) -> None:
+        """Count one more, and log if it is time; of several, the last one's arguments are told."""
         with self._lock:
             self._count += 1
             now = time.monotonic()
             if now < self._next:
                 return
             count, self._count, self._next = self._count, 0, now + self._interval
-        logger.warning(self._message, count)
+        logger.warning(self._message, count, *arguments)

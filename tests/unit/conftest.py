@@ -35,7 +35,10 @@ NewShop = Callable[..., tuple[Celery, DomainEvents]]
 def process_as_before() -> Iterator[None]:
     receivers = [list(signal.receivers) for signal in _SIGNALS]
     finalizers = set(celery._state._on_app_finalizers)
+    # A shared task goes to every finalized app of the process, and other folders' plugins have made some.
     apps = set(celery._state._get_active_apps())
+    for app in apps:
+        celery._state._deregister_app(app)
     current_app = celery._state._tls.current_app
     proxies = list(declaration._shared_proxies)
     subscriptions = shared_subscriptions._subscriptions
@@ -43,8 +46,10 @@ def process_as_before() -> Iterator[None]:
     for signal, before in zip(_SIGNALS, receivers, strict=True):
         signal.receivers[:] = before
         signal.sender_receivers_cache.clear()
-    for app in set(celery._state._get_active_apps()) - apps:
+    for app in set(celery._state._get_active_apps()):
         celery._state._deregister_app(app)
+    for app in apps:
+        celery._state._register_app(app)
     celery._state._on_app_finalizers.clear()
     celery._state._on_app_finalizers.update(finalizers)
     celery._state._tls.current_app = current_app

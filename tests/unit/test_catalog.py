@@ -261,9 +261,9 @@ def test_a_tasks_events_are_worked_out_once_by_outcome(shop: Shop) -> None:
     step = events.step(pay)
 
     assert events.step(pay) is step
-    assert [bound.declaration.name for bound in step.by_outcome[OutcomeKind.SUCCESS]] == ["a.done", "a.always"]
-    assert [bound.declaration.name for bound in step.by_outcome[OutcomeKind.RETRYABLE_FAILURE]] == ["a.always"]
-    assert [bound.declaration.name for bound in step.by_outcome[OutcomeKind.PERMANENT_FAILURE]] == ["a.always", "a.failed"]
+    assert [bound.declaration.name for bound in step.due(OutcomeKind.SUCCESS, None)] == ["a.done", "a.always"]
+    assert [bound.declaration.name for bound in step.due(OutcomeKind.RETRYABLE_FAILURE, None)] == ["a.always"]
+    assert [bound.declaration.name for bound in step.due(OutcomeKind.PERMANENT_FAILURE, None)] == ["a.always", "a.failed"]
 
 
 def test_the_look_up_needs_nothing_of_a_task_but_its_name(shop: Shop) -> None:

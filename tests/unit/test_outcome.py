@@ -20,6 +20,7 @@ from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, erro
 from .making import make_bound, make_outcome
 
 SUCCESS, RETRYABLE, PERMANENT = OutcomeKind.SUCCESS, OutcomeKind.RETRYABLE_FAILURE, OutcomeKind.PERMANENT_FAILURE
+EVERY_KIND = {SUCCESS, RETRYABLE, PERMANENT}
 
 
 @pytest.mark.parametrize(
@@ -37,8 +38,8 @@ def test_a_condition_is_met_by_these_outcomes_and_no_other(condition: Condition,
 
     step = BoundStep([bound])
 
-    assert {kind for kind, due in step.by_outcome.items() if due == (bound,)} == kinds
-    assert all(due == () for kind, due in step.by_outcome.items() if kind not in kinds)
+    assert {kind for kind in EVERY_KIND if step.due(kind, None) == (bound,)} == kinds
+    assert all(step.due(kind, None) == () for kind in EVERY_KIND - kinds)
 
 
 def test_all_events_that_are_due_keep_their_order() -> None:
@@ -46,8 +47,8 @@ def test_all_events_that_are_due_keep_their_order() -> None:
 
     step = BoundStep(bounds)
 
-    assert [b.declaration.name for b in step.by_outcome[SUCCESS]] == ["a.always", "a.success"]
-    assert [b.declaration.name for b in step.by_outcome[PERMANENT]] == ["a.always", "a.failure"]
+    assert [b.declaration.name for b in step.due(SUCCESS, None)] == ["a.always", "a.success"]
+    assert [b.declaration.name for b in step.due(PERMANENT, None)] == ["a.always", "a.failure"]
 
 
 def test_arguments_are_copied_only_where_a_custom_publisher_may_ask() -> None:
@@ -199,16 +200,16 @@ def test_a_redelivery_of_the_same_attempt_has_the_same_key() -> None:
     first = make_outcome(attempt=2)
     again = make_outcome(attempt=2, redelivered=True, fired_at=first.fired_at + 60, fired_by="other@host", execution_time_ms=99.0)
 
-    assert idempotency_key(first, "a.b") == idempotency_key(again, "a.b")
+    assert idempotency_key(first, "payments", "a.b") == idempotency_key(again, "payments", "a.b")
 
 
 @pytest.mark.parametrize("change", [{"attempt": 2}, {"step_uuid": "task-2"}, {"task_name": "shop.refund"}])
 def test_another_attempt_step_or_replaced_task_has_another_key(change: dict[str, Any]) -> None:
-    assert idempotency_key(make_outcome(), "a.b") != idempotency_key(make_outcome(**change), "a.b")
+    assert idempotency_key(make_outcome(), "payments", "a.b") != idempotency_key(make_outcome(**change), "payments", "a.b")
 
 
 def test_another_event_or_publication_has_another_key() -> None:
-    keys = {idempotency_key(make_outcome(), name, sequence) for name in ("a.b", "a.c") for sequence in (0, 1, 2)}
+    keys = {idempotency_key(make_outcome(), "payments", name, sequence) for name in ("a.b", "a.c") for sequence in (0, 1, 2)}
 
     assert len(keys) == 6
 
@@ -221,6 +222,6 @@ PARTS = st.tuples(
 @given(PARTS, PARTS)
 def test_keys_are_equal_exactly_where_step_task_attempt_and_event_are(one: Any, other: Any) -> None:
     def key(parts: Any) -> str:
-        return idempotency_key(make_outcome(step_uuid=parts[0], task_name=parts[1], attempt=parts[2]), parts[3])
+        return idempotency_key(make_outcome(step_uuid=parts[0], task_name=parts[1], attempt=parts[2]), "payments", parts[3])
 
     assert (key(one) == key(other)) is (one == other)

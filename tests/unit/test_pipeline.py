@@ -142,7 +142,7 @@ def test_an_event_tells_what_is_known_of_its_step(bench: Bench) -> None:
     assert (metadata.task_uuid, metadata.step_uuid, metadata.step_name) == ("root-1", "task-1", "process_payment")
     assert (metadata.namespace, metadata.correlation_id) == ("payments", "root-1")
     assert (metadata.fired_at, metadata.fired_by) == (FIRED_AT, "worker@host")
-    assert metadata.idempotency_key == idempotency_key(outcome, "payment.processed")
+    assert metadata.idempotency_key == idempotency_key(outcome, "payments", "payment.processed")
     assert metadata.extra == {}
 
 

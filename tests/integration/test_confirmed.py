@@ -1,0 +1,87 @@
+"""Confirmed events: the task's thread goes on when they are committed, or after a timeout; never fails for it."""
+
+from __future__ import annotations
+
+import pytest
+from celery import Celery
+from queues import messages, names
+
+from celery_tasker_events import DomainEvents, publishes_events
+
+NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
+
+
+@pytest.fixture
+def make_app():
+    plugins = []
+
+    def make(**settings):
+        app = Celery("confirmed", broker="memory://", set_as_current=False)
+        app.conf.update({f"tasker_events_{key}": value for key, value in settings.items()})
+        plugins.append(DomainEvents(app))
+        return app, plugins[-1]
+
+    yield make
+    for plugin in plugins:
+        plugin.close(0.1)
+
+
+@pytest.mark.parametrize(("declared", "setting"), [(True, False), (False, True)], ids=["declared", "setting"])
+def test_a_confirmed_event_is_committed_when_its_task_has_ended(make_app, dsn, declared, setting):
+    app, _ = make_app(dsn=dsn, confirm=setting, confirm_timeout_ms=30_000)
+
+    @app.task(shared=False)
+    @publishes_events("payment.processed", namespace="payments", confirm=declared)
+    def pay(number):
+        return number
+
+    for number in range(20):
+        assert pay.apply([number]).get() == number
+        assert messages(dsn, "payments")[-1]["payload"] == number
+
+
+def test_an_event_by_hand_can_be_confirmed(make_app, dsn):
+    _, events = make_app(dsn=dsn, confirm_timeout_ms=30_000)
+
+    events.publish("payment.flagged", {}, namespace="payments", confirm=True)
+
+    assert names(messages(dsn, "payments")) == ["payment.flagged"]
+
+
+def test_a_dead_letter_is_as_good_as_a_commit(make_app, dsn):
+    app, _ = make_app(dsn=dsn, confirm_timeout_ms=30_000)
+
+    @app.task(shared=False)
+    @publishes_events("payment.processed", namespace="payments", confirm=True, schema={"type": "string"})
+    @publishes_events("payment.noted", namespace="payments", confirm=True)
+    def pay():
+        return "a\0b" if pay.request.retries else 1
+
+    pay.apply()
+
+    assert names(messages(dsn, "payments")) == ["payment.noted"]
+    assert names(messages(dsn, "payments", dead_letters=True)) == ["payment.processed"]
+
+
+def test_a_timeout_is_a_warning_and_the_task_ends_as_ever(make_app, caplog):
+    app, _ = make_app(dsn=NOWHERE, confirm_timeout_ms=50)
+
+    @app.task(shared=False)
+    @publishes_events("payment.processed", namespace="payments", confirm=True)
+    def pay():
+        return "paid"
+
+    assert pay.apply().get() == "paid"
+    assert "Not confirmed within 0.05 s: payment.processed" in caplog.text
+
+
+def test_a_fast_event_has_nothing_to_wait_for(make_app, caplog):
+    app, _ = make_app(confirm=True, confirm_timeout_ms=60_000)
+
+    @app.task(shared=False)
+    @publishes_events("payment.counted", delivery_mode="fast")
+    def pay():
+        return "paid"
+
+    assert pay.apply().get() == "paid"
+    assert caplog.text == ""
