@@ -1,6 +1,10 @@
 """Domain events for Celery: declare what a task's outcome means, and others hear of it."""
 
-from celery_tasker_events.bus.registry import subscribe
+from celery_tasker_events.bus.logging_subscriber import LoggingSubscriber
+from celery_tasker_events.bus.metrics_subscriber import MetricsSubscriber
+from celery_tasker_events.bus.registry import subscribe, unsubscribe
+from celery_tasker_events.bus.stream import EventStream
+from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.declaration import Condition, DeliveryMode, EventDeclaration, publishes_events
 from celery_tasker_events.errors import ConfigurationError, PgmqMissing, TaskerEventsError
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, StepError
@@ -9,6 +13,7 @@ from celery_tasker_events.publisher import BasePublisher, GenericPublisher, Step
 
 __all__ = [
     "BasePublisher",
+    "BaseSubscriber",
     "Condition",
     "ConfigurationError",
     "DeliveryMode",
@@ -16,8 +21,11 @@ __all__ = [
     "DomainEvents",
     "EventDeclaration",
     "EventMetadata",
+    "EventStream",
     "ExecutionResult",
     "GenericPublisher",
+    "LoggingSubscriber",
+    "MetricsSubscriber",
     "PgmqMissing",
     "StepContext",
     "StepError",
@@ -25,4 +33,5 @@ __all__ = [
     "TaskerEventsError",
     "publishes_events",
     "subscribe",
+    "unsubscribe",
 ]

@@ -50,13 +50,12 @@ class Catalog:
         self._steps: dict[str, BoundStep] = {}
         self._by_hand: dict[str, list[BoundEvent]] = {}
         self._lock = threading.RLock()
-        self.templates, self.problems = load_templates(settings.templates)
-        #: What may be meant as it is.
-        self.warnings: list[Problem] = []
+        #: Warnings are what may be meant as it is.
+        self.templates, self.problems, self.warnings = load_templates(settings.templates, settings.environment)
         self._from_templates: dict[str, list[BoundEvent]] = {}
         self._waiting_steps: list[tuple[TaskTemplate, StepTemplate]] = []
         self._retryable = self._classes(settings.retryable, "tasker_events_retryable")
-        for template in self._unique_templates():
+        for template in self.templates:
             self._bind_template(template)
         for name in list(app.tasks):
             if not name.startswith("celery."):
@@ -90,7 +89,7 @@ class Catalog:
 
     def workflows(self) -> set[str]:
         """The workflows that templates describe, as ``namespace/name``."""
-        return {_workflow(template) for template in self.templates}
+        return {template.workflow for template in self.templates}
 
     def steps(self) -> Mapping[str, BoundStep]:
         """All bound steps that publish something, by task name."""
@@ -100,6 +99,10 @@ class Catalog:
         """All bound events, those published by hand included."""
         for step in self.steps().values():
             yield from step.events
+        yield from self.events_by_hand()
+
+    def events_by_hand(self) -> Iterator[BoundEvent]:
+        """The bound task-level events of the templates."""
         for declared in self._by_hand.values():
             yield from declared
 
@@ -133,19 +136,9 @@ class Catalog:
         own = self._classes(getattr(task, "tasker_events_retryable", ()), f"task {task.name}: tasker_events_retryable")
         return BoundStep(events, self._retryable + own)
 
-    def _unique_templates(self) -> Iterator[TaskTemplate]:
-        seen: dict[str, str] = {}
-        for template in self.templates:
-            first = seen.setdefault(_workflow(template), template.source)
-            if first == template.source:
-                yield template
-            else:
-                message = f"template {_workflow(template)!r} is loaded already from {first}: keep one of its versions"
-                self.problems.append(Problem(message, template.source))
-
     def _bind_template(self, template: TaskTemplate) -> None:
         for declared in template.events:
-            for bound in self._bind(declared, template.namespace, None, _workflow(template)):
+            for bound in self._bind(declared, template.namespace, None, template.workflow):
                 same = self._by_hand.setdefault(bound.declaration.name, [])
                 if any(other.workflow == bound.workflow for other in same):
                     self._report(declared, "name", "is declared as a task-level event twice")
@@ -165,7 +158,7 @@ class Catalog:
         else:
             bound_events = self._from_templates.setdefault(found, [])
             for declared in step.events:
-                bound_events.extend(self._bind(declared, template.namespace, step.name, _workflow(template)))
+                bound_events.extend(self._bind(declared, template.namespace, step.name, template.workflow))
 
     def _unbound(self) -> Iterator[Problem]:
         known = [name for name in self._app.tasks if not name.startswith("celery.")]
@@ -242,10 +235,6 @@ def _imported(path: str) -> object:
         return symbol_by_name(path)  # type: ignore[no-untyped-call]  # kombu has few type hints
     except (ImportError, AttributeError, ValueError):
         return None
-
-
-def _workflow(template: TaskTemplate) -> str:
-    return f"{template.namespace}/{template.name}"
 
 
 def _shared_warning(name: str, step: BoundStep) -> Problem:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.log import RateLimitedWarning, logger
+from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, logger
 
 __all__ = ["Dispatcher"]
 
@@ -79,11 +80,25 @@ class Dispatcher:
                 continue
             try:
                 self._publish(item)
-            except BaseException:  # nothing may end this thread: later events would be lost
-                logger.exception("The dispatcher failed on the events of step %s", item.outcome.step_uuid)
+            except BaseException as error:  # nothing may end this thread: later events would be lost
+                extra = {**_fields(item), **error_fields(error)}
+                logger.exception("The dispatcher failed on the events of step %s", item.outcome.step_uuid, extra=extra)
 
     def _drop(self, publication: Publication) -> None:
         for bound in publication.events:
             self._counters.add("dropped", bound.declaration.name, bound.namespace, "channel full")
         if self._dropped:
-            self._dropped.add()
+            self._dropped.add(fields=lambda: dropped_fields(_fields(publication), "channel full"))
+
+
+def _fields(publication: Publication) -> dict[str, Any]:
+    """What is known of a publication's events before they are made; of several, the last one's name."""
+    bound, outcome = publication.events[-1], publication.outcome
+    return {
+        "event_id": publication.event_id,
+        "event_name": bound.declaration.name,
+        "queue_name": bound.queue_name,
+        "task_uuid": outcome.task_uuid,
+        "correlation_id": outcome.correlation_id,
+        "namespace": bound.namespace,
+    }

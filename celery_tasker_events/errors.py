@@ -13,6 +13,7 @@ __all__ = [
     "Problem",
     "PublishingError",
     "SchemaViolation",
+    "StreamClosed",
     "TaskerEventsError",
     "did_you_mean",
 ]
@@ -63,6 +64,10 @@ class NotSerialisable(PublishingError):
 
 class SchemaViolation(PublishingError):
     """A payload does not match the JSON Schema of its declaration."""
+
+
+class StreamClosed(TaskerEventsError):
+    """An event stream has ended: no more events will come from it."""
 
 
 class PgmqMissing(TaskerEventsError):

@@ -13,6 +13,7 @@ from celery_tasker_events.declaration import Condition
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import StepError
 from celery_tasker_events.propagation import correlation_of
+from celery_tasker_events.telemetry.trail import current_span_context
 
 __all__ = ["STARTED_AT", "OutcomeKind", "Snapshot", "StepOutcome", "error_of", "idempotency_key", "observe"]
 
@@ -69,6 +70,7 @@ class StepOutcome(NamedTuple):
 
     ``result`` is the return value of a success or the payload given by hand; ``inputs`` the arguments, as
     ``[args, kwargs]``, taken only where a custom publisher may ask for them. ``fired_at`` is a POSIX timestamp in seconds.
+    ``trace`` is the context of the span in which it happened, if OpenTelemetry knows one.
     """
 
     kind: OutcomeKind
@@ -85,6 +87,7 @@ class StepOutcome(NamedTuple):
     error: StepError | None
     error_code: str | None
     inputs: Snapshot | None
+    trace: Any = None
 
 
 _NO_RESULT = Snapshot(b"null")
@@ -129,6 +132,7 @@ def observe(
         error,
         error_code,
         inputs,
+        current_span_context(),
     )
 
 

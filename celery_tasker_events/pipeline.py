@@ -16,7 +16,9 @@ from celery_tasker_events.outcome import Snapshot, StepOutcome, idempotency_key
 from celery_tasker_events.publisher import BasePublisher, StepContext, StepResult
 from celery_tasker_events.router import DurablePath, Router
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.log import error_fields, logger
+from celery_tasker_events.telemetry.log import error_fields, event_fields, failure_fields, logger
+from celery_tasker_events.telemetry.telemetry import Telemetry
+from celery_tasker_events.telemetry.trail import Trail
 
 __all__ = ["Pipeline", "Publication"]
 
@@ -43,15 +45,17 @@ class _Stage:
         self.confirmation = confirmation
         self.payload_text: str | None = None
         self.event: DomainEvent | None = None
+        self.trail: Trail | None = None
 
 
 class Pipeline:
     """Publishes the events of an outcome one after the other; an error in one never reaches the next."""
 
-    def __init__(self, router: Router, durable: DurablePath, counters: Counters) -> None:
+    def __init__(self, router: Router, durable: DurablePath, counters: Counters, telemetry: Telemetry | None = None) -> None:
         self._router = router
         self._durable = durable
         self._counters = counters
+        self._telemetry = telemetry or Telemetry(counters)
 
     def publish(self, publication: Publication) -> None:
         for bound in publication.events:
@@ -90,14 +94,18 @@ class Pipeline:
             self._skip(bound, stage)
             return
         stage.name = "route"
-        self._router.route(event, declaration.delivery_mode, stage.confirmation)
+        mode = declaration.delivery_mode
+        fields = {**event_fields(event), "delivery_mode": mode.value}
+        stage.trail = self._telemetry.trail(fields, outcome.fired_at, outcome.trace)
+        self._router.route(event, mode, stage.confirmation, stage.trail)
         self._after_publish(publisher, event)
 
     def _after_publish(self, publisher: BasePublisher, event: DomainEvent) -> None:
         try:
             publisher.after_publish(event)
         except BaseException as error:  # the event is on its way already: this is no failure of it
-            logger.warning("Hook after_publish of publisher %r failed", publisher.name, exc_info=error)
+            extra = failure_fields(event_fields(event), error)
+            logger.warning("Hook after_publish of publisher %r failed", publisher.name, exc_info=error, extra=extra)
 
     def _skip(self, bound: BoundEvent, stage: _Stage) -> None:
         self._counters.add("skipped", bound.declaration.name, bound.namespace, stage.name)
@@ -118,6 +126,7 @@ class Pipeline:
         parked = declaration.delivery_mode.reaches_pgmq
         self._counters.add("failed", declaration.name, bound.namespace, stage.name)
         told = error_fields(error)
+        log_fields = {**fields, "delivery_mode": declaration.delivery_mode.value}
         logger.warning(
             "Domain event %s not published: %s: %s: %s%s",
             declaration.name,
@@ -125,15 +134,18 @@ class Pipeline:
             told["error_type"],
             told["error"],
             "; it is parked as a dead letter" if parked else "",
-            extra={**fields, **told},
+            extra=failure_fields(log_fields, error),
         )
+        trail = stage.trail or self._telemetry.trail(log_fields, outcome.fired_at, outcome.trace)
+        trail.failed(stage.name, error)
         if parked:
             letter = DurableMessage.dead_letter(declaration, bound.namespace, stage.name, error, stage.payload_text, fields)
-            self._durable.send(letter._replace(confirmation=stage.confirmation))
+            self._durable.send(letter._replace(confirmation=stage.confirmation, fields=log_fields))
         try:
             bound.publisher.on_publish_error(stage.event, declaration, error)
         except BaseException as hook_error:  # a hook about an error must not make a second one
-            logger.warning("Hook on_publish_error of publisher %r failed", bound.publisher.name, exc_info=hook_error)
+            extra = failure_fields(log_fields, hook_error)
+            logger.warning("Hook on_publish_error of publisher %r failed", bound.publisher.name, exc_info=hook_error, extra=extra)
 
 
 def _value(snapshot: Snapshot) -> Any:

@@ -15,6 +15,8 @@ from celery import current_task
 
 from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
+from celery_tasker_events.bus.stream import EventStream
+from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.confirmation import Confirmation
@@ -30,7 +32,8 @@ from celery_tasker_events.runtime import Runtime
 from celery_tasker_events.settings import Settings, masked_dsn
 from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.telemetry.counters import Series
-from celery_tasker_events.telemetry.log import logger
+from celery_tasker_events.telemetry.json_log import write_as_json
+from celery_tasker_events.telemetry.log import current_error_fields, error_fields, logger
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -113,11 +116,19 @@ class DomainEvents:
         """
         with self._lock:
             if self._catalog is None:
-                problems = register_all(self._publishers, self.settings.publishers)
-                if problems:
-                    raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
-                self._catalog = Catalog(self.app, self.settings, self._publishers)
+                self._catalog = self.compile(self.settings)
             return self._catalog
+
+    def compile(self, settings: Settings) -> Catalog:
+        """Compile what would be declared with these settings: other templates than the configured ones, say.
+
+        Raises:
+            ConfigurationError: if a publisher of the settings can't be had.
+        """
+        problems = register_all(self._publishers, settings.publishers)
+        if problems:
+            raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
+        return Catalog(self.app, settings, self._publishers)
 
     def register_publisher(self, publisher: BasePublisher | type[BasePublisher]) -> None:
         """Make a custom publisher known by its name, before the app starts."""
@@ -131,6 +142,44 @@ class DomainEvents:
             return handler
 
         return decorate
+
+    def register_subscriber(self, subscriber: BaseSubscriber | type[BaseSubscriber]) -> BaseSubscriber:
+        """Subscribe a class derived from BaseSubscriber, or an object of one, to the events of this app.
+
+        Returns:
+            The object that gets the events.
+
+        Raises:
+            TypeError: if it is no subscriber, or can't be made without arguments.
+            ValueError: if one of its patterns is bad.
+        """
+        return self._subscribers.register(subscriber)
+
+    @property
+    def subscribers(self) -> SubscriberRegistry:
+        """The subscribers of this app: ``start_all``, ``stop_all``, ``statistics``, ``remove``."""
+        return self._subscribers
+
+    def stream(
+        self, *patterns: str, buffer_size: int | None = None, on_lag: Callable[[int], object] | None = None
+    ) -> EventStream:
+        """Open a stream of the fast and broadcast events of this process that match one of the patterns.
+
+        ``for event in events.stream("payment.*")`` and ``async for`` both work; the stream ends when it is closed, or this
+        plugin is.
+
+        Args:
+            patterns: ``"*"``, every event, if none is given.
+            buffer_size: How many events may wait for the reader; by default ``tasker_events_broadcast_buffer_size``.
+            on_lag: Called in the reader's thread with the number of events that it has lost since it was last told.
+
+        Raises:
+            ValueError: if a pattern or the size is bad.
+            ConfigurationError: if ``tasker_events_ffi_integration_enabled`` is off.
+        """
+        if not self.settings.ffi_integration_enabled:
+            raise ConfigurationError("streams are switched off: tasker_events_ffi_integration_enabled is False")
+        return self._current_runtime().streams.open(patterns or ("*",), buffer_size, on_lag)
 
     def publish(
         self,
@@ -163,7 +212,9 @@ class DomainEvents:
             publication = _by_hand(bound, Snapshot.of(payload), correlation_id, idempotency_key)
             return publication.event_id if self.put(publication) else None
         except Exception:
-            logger.warning("Domain event %r was not published by hand", event_name, exc_info=True)
+            fields = {"event_name": event_name, "namespace": namespace, "correlation_id": correlation_id}
+            extra = {**fields, **current_error_fields()}
+            logger.warning("Domain event %r was not published by hand", event_name, exc_info=True, extra=extra)
             return None
 
     @contextlib.contextmanager
@@ -219,7 +270,9 @@ class DomainEvents:
             timeout = self.settings.confirm_timeout_ms / 1000
             if not publication.confirmation.wait(timeout):
                 names = ", ".join(event.declaration.name for event in publication.events if event.confirm)
-                logger.warning("Not confirmed within %g s: %s; what is accepted goes on its way", timeout, names)
+                outcome = publication.outcome
+                extra = {"task_uuid": outcome.task_uuid, "correlation_id": outcome.correlation_id}
+                logger.warning("Not confirmed within %g s: %s; what is accepted goes on its way", timeout, names, extra=extra)
         return accepted
 
     def check_worker(self) -> None:
@@ -227,6 +280,8 @@ class DomainEvents:
 
         A database that can't be reached is no reason not to start: that is logged, and events wait for it.
         """
+        # Celery has set up the worker's logging by now, and its children inherit the handlers.
+        self._set_up_logging()
         problems = [*self.catalog.problems, *self.catalog.unbound]
         if self.catalog.durable_queues():
             problems.extend(self._database_problems())
@@ -254,14 +309,20 @@ class DomainEvents:
         except PgmqMissing as error:
             return [Problem(str(error), "tasker_events_dsn")]
         except psycopg.Error as error:
-            logger.warning("Postgres for domain events (%s) can't be used yet: %s", masked_dsn(dsn), error)
+            place = masked_dsn(dsn)
+            logger.warning("Postgres for domain events (%s) can't be used yet: %s", place, error, extra=error_fields(error))
         return []
 
     def _current_runtime(self) -> Runtime:
         with self._lock:
             if self._runtime is None:
+                self._set_up_logging()
                 self._runtime = Runtime(self.settings, self._subscribers)
             return self._runtime
+
+    def _set_up_logging(self) -> None:
+        if self.settings.log_format == "json":
+            write_as_json()
 
     def _bind_by_hand(self, event_name: str, namespace: str | None, mode: DeliveryMode | str | None) -> BoundEvent:
         task = current_task

@@ -7,8 +7,10 @@ from typing import Protocol
 from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
+from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.event import DomainEvent
-from celery_tasker_events.telemetry.log import error_fields, event_fields, logger
+from celery_tasker_events.telemetry.log import event_fields, failure_fields, logger
+from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
 __all__ = ["BusPath", "DurablePath", "Router"]
 
@@ -22,16 +24,29 @@ class DurablePath(Protocol):
 
 
 class Router:
-    """Hands each event to the paths of its mode; both paths only queue it, and an error of the bus is logged."""
+    """Hands each event to the paths of its mode; both paths only queue it, and an error of the bus is logged.
 
-    def __init__(self, bus: BusPath, durable: DurablePath) -> None:
+    Args:
+        envelope: How an event looks on the durable path; the bus passes the event itself on.
+    """
+
+    def __init__(self, bus: BusPath, durable: DurablePath, envelope: Envelope) -> None:
         self._bus = bus
         self._durable = durable
+        self._envelope = envelope
 
-    def route(self, event: DomainEvent, mode: DeliveryMode, confirmation: Confirmation | None = None) -> None:
-        """Hand the event over; the confirmation, if any, is settled when the durable path has committed it."""
+    def route(
+        self, event: DomainEvent, mode: DeliveryMode, confirmation: Confirmation | None = None, trail: Trail = NO_TRAIL
+    ) -> None:
+        """Hand the event over.
+
+        Args:
+            confirmation: Settled when the durable path has committed the event.
+            trail: Brought to its end then, too; here if the event is fast.
+        """
         # The message is made before a subscriber can see the payload, and so before it could change it.
-        message = DurableMessage.of(event) if mode.reaches_pgmq else None
+        message = DurableMessage.of(event, self._envelope, trail.traceparent) if mode.reaches_pgmq else None
+        fields = {**event_fields(event), "delivery_mode": mode.value}
         if mode.reaches_bus:
             try:
                 self._bus.publish(event)
@@ -40,7 +55,12 @@ class Router:
                     "Domain event %s not put on the bus",
                     event.event_name,
                     exc_info=error,
-                    extra={**event_fields(event), **error_fields(error)},
+                    extra=failure_fields(fields, error),
                 )
+                if message is None:
+                    trail.failed("bus", error)
+            else:
+                if message is None:
+                    trail.published()
         if message is not None:
-            self._durable.send(message._replace(confirmation=confirmation))
+            self._durable.send(message._replace(fields=fields, confirmation=confirmation, trail=trail))

@@ -6,8 +6,10 @@ import time
 
 from psycopg_pool import ConnectionPool
 
+from celery_tasker_events import envelope
 from celery_tasker_events.bus.bus import InProcessBus
 from celery_tasker_events.bus.registry import SubscriberRegistry
+from celery_tasker_events.bus.streams import OpenStreams
 from celery_tasker_events.dispatcher import Dispatcher
 from celery_tasker_events.durable.pool import make_pool
 from celery_tasker_events.durable.queues import Connection
@@ -17,6 +19,7 @@ from celery_tasker_events.pipeline import Pipeline, Publication
 from celery_tasker_events.router import Router
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.telemetry import Telemetry
 
 __all__ = ["Runtime"]
 
@@ -35,13 +38,27 @@ class Runtime:
             self.counters,
             buffer_size=settings.broadcast_buffer_size,
             timeout=settings.dispatch_timeout_ms / 1000,
+            deduplication_size=settings.deduplication_cache_size,
             log_errors=settings.log_subscriber_errors,
             log_dropped=settings.log_dropped_events,
         )
-        pipeline = Pipeline(Router(self._bus, self._durable), self._durable, self.counters)
+        self._telemetry = Telemetry(
+            self.counters,
+            {
+                "command": lambda: self._dispatcher.depth(),
+                "durable": self._durable.depth,
+                "broadcast": self._bus.depth,
+            },
+        )
+        router = Router(self._bus, self._durable, envelope.by_name(settings.envelope))
+        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry)
         self._dispatcher = Dispatcher(
             pipeline.publish, settings.command_buffer_size, self.counters, log_dropped=settings.log_dropped_events
         )
+
+    @property
+    def streams(self) -> OpenStreams:
+        return self._bus.streams
 
     def put(self, publication: Publication) -> bool:
         """Hand a publication to the dispatcher without waiting; return whether it was accepted."""
@@ -63,6 +80,7 @@ class Runtime:
         drained = [
             part(max(0.0, deadline - time.monotonic())) for part in (self._dispatcher.close, self._durable.close, self._bus.close)
         ]
+        self._telemetry.close()
         return all(drained)
 
     def _make_pool(self) -> ConnectionPool[Connection]:

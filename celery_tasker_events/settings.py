@@ -9,8 +9,10 @@ from typing import Any
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from celery_tasker_events import envelope
 from celery_tasker_events.declaration import namespace_problem
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+from celery_tasker_events.toml_settings import TomlSettings, read_toml
 
 __all__ = ["PREFIX", "Settings", "masked_dsn"]
 
@@ -70,13 +72,15 @@ class Settings:
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any], namespace: str = "") -> Settings:
-        """Read the keys that start with ``tasker_events_`` from a Celery configuration.
+        """Read the keys that start with ``tasker_events_`` from a Celery configuration, and the TOML files that it names.
+
+        A key of the configuration wins over the same setting in a file.
 
         Args:
             namespace: What the app was told with ``config_from_object(..., namespace=...)``, such as ``"CELERY"``.
 
         Raises:
-            ConfigurationError: naming each bad key and what it allows.
+            ConfigurationError: naming each bad key, its file if it is in one, and what it allows.
         """
         prefix = f"{namespace.rstrip('_')}_" if namespace else ""
         given: dict[str, Any] = {}
@@ -91,9 +95,25 @@ class Settings:
                 right = prefix + name.upper() if prefix else name
                 problems.append(Problem(f"Celery does not read this key: write it as {right}", key))
         problems += [Problem(message, f"{PREFIX}{key}") for key, message in _problems(given)]
+        given = {key: value for key, value in given.items() if value is not None}
+        toml = _toml_named_in(given)
+        # Every value is checked, also one that another overrides: it is a mistake all the same.
+        problems += toml.problems
+        problems += [
+            toml_value.problem(message)
+            for toml_value in toml.values
+            for _, message in _problems({toml_value.setting: toml_value.value})
+        ]
         if problems:
             raise ConfigurationError(problems)
-        return cls(**{key: value for key, value in given.items() if value is not None})
+        return cls(**{**{toml_value.setting: toml_value.value for toml_value in toml.values}, **given})
+
+
+def _toml_named_in(given: Mapping[str, Any]) -> TomlSettings:
+    config_dir, environment = given.get("config_dir"), given.get("environment")
+    if config_dir is None or _string(config_dir) or (environment is not None and _string(environment)):
+        return TomlSettings()
+    return read_toml(config_dir, environment)
 
 
 def masked_dsn(dsn: str) -> str:
@@ -128,11 +148,7 @@ def _string(value: Any) -> str | None:
 
 def _one_of(*choices: str) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
-        return (
-            None
-            if value in choices
-            else f"must be one of {', '.join(choices)}, not {value!r}.{did_you_mean(str(value), choices)}"
-        )
+        return None if value in choices else f"must be one of {', '.join(choices)}, not {value!r}"
 
     return check
 
@@ -171,7 +187,7 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "namespace": namespace_problem,
     "environment": _string,
     "config_dir": _string,
-    "envelope": _one_of("native", "tasker", "cloudevents"),
+    "envelope": _one_of(*envelope.NAMES),
     "retryable": _classes,
     "confirm": _boolean,
     "confirm_timeout_ms": _milliseconds,

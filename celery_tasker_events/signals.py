@@ -18,7 +18,7 @@ from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, error_of, observe
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.propagation import hand_on, workflow_of
-from celery_tasker_events.telemetry.log import RateLimitedWarning, logger
+from celery_tasker_events.telemetry.log import RateLimitedWarning, current_error_fields, logger
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -82,14 +82,14 @@ class SignalReceiver:
                 task = current_task
                 hand_on(headers, task.request.__dict__ if task and task.request.id else None)
         except Exception:
-            logger.warning("Could not hand on the correlation id to a task", exc_info=True)
+            logger.warning("Could not hand on the correlation id to a task", exc_info=True, extra=current_error_fields())
 
     def on_prerun(self, sender: Any = None, **_: Any) -> None:
         try:
             if self._events(sender) is not None:
                 setattr(sender.request, STARTED_AT, time.monotonic())
         except Exception:
-            logger.warning("Could not note when task %r began", sender, exc_info=True)
+            logger.warning("Could not note when task %r began", sender, exc_info=True, extra=current_error_fields())
 
     def on_success(self, sender: Any = None, result: Any = None, runtime: float | None = None, **_: Any) -> None:
         try:
@@ -144,7 +144,7 @@ class SignalReceiver:
         try:
             self._plugin.close()
         except Exception:
-            logger.warning("Draining domain events failed", exc_info=True)
+            logger.warning("Draining domain events failed", exc_info=True, extra=current_error_fields())
 
     def _failed(
         self,
@@ -200,7 +200,12 @@ def _inputs(step: BoundStep, args: Any, kwargs: Any) -> Snapshot | None:
 
 
 def _tell_trouble(task: Any) -> None:
-    logger.warning("Domain events of task %r could not be published; the task is not affected", task, exc_info=True)
+    logger.warning(
+        "Domain events of task %r could not be published; the task is not affected",
+        task,
+        exc_info=True,
+        extra=current_error_fields(),
+    )
 
 
 def _worker_step(find_plugin: Callable[[], Plugin | None]) -> type[bootsteps.Step]:

@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from celery_tasker_events import located
+from celery_tasker_events import located, overrides
 from celery_tasker_events.declaration import DeclarationError, EventDeclaration, namespace_problem
-from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+from celery_tasker_events.errors import ConfigurationError, Problem
+from celery_tasker_events.expansion import ExpansionLimit, expand_document
 from celery_tasker_events.located import LocatedDict
+from celery_tasker_events.overrides import OverrideError
+from celery_tasker_events.template_fields import unknown_fields
 
-__all__ = ["DeclaredEvent", "StepTemplate", "TaskTemplate", "load_templates"]
+__all__ = ["DeclaredEvent", "LoadedTemplates", "StepTemplate", "TaskTemplate", "load_templates"]
 
-# The fields of the reference system's task templates. Only those that this package acts on are looked into; the
-# others belong to an orchestrator and are kept as they are.
-TEMPLATE_FIELDS = frozenset(
-    [
-        "name",
-        "namespace_name",
-        "version",
-        "description",
-        "domain_events",
-        "metadata",
-        "task_handler",
-        "system_dependencies",
-        "input_schema",
-        "steps",
-        "environments",
-        "lifecycle",
-        "custom_events",
-        "default_dependent_system",
-    ]
-)
-STEP_FIELDS = frozenset(
-    [
-        "name",
-        "description",
-        "handler",
-        "type",
-        "system_dependency",
-        "dependencies",
-        "retry",
-        "timeout_seconds",
-        "publishes_events",
-        "batch_config",
-        "metadata",
-    ]
-)
-HANDLER_FIELDS = frozenset(["callable", "task", "initialization", "method", "resolver"])
+# So many problems of one file are told, and so many warnings.
+MAX_TOLD = 100
 
 
 @dataclass(frozen=True)
@@ -84,7 +55,12 @@ class StepTemplate:
 
 @dataclass(frozen=True)
 class TaskTemplate:
-    """One workflow. ``events`` are its task-level ``domain_events``, which are published by hand."""
+    """One workflow, as it is in the environment that it was loaded for.
+
+    Attributes:
+        events: Its task-level ``domain_events``, which are published by hand.
+        definition: The whole mapping, orchestrator's fields included.
+    """
 
     name: str
     namespace: str
@@ -95,44 +71,84 @@ class TaskTemplate:
     source: str
     definition: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def workflow(self) -> str:
+        """The name that tells it from other templates: ``namespace/name``."""
+        return f"{self.namespace}/{self.name}"
 
-def load_templates(patterns: Iterable[str]) -> tuple[list[TaskTemplate], list[Problem]]:
+
+class LoadedTemplates(NamedTuple):
+    """What came out of the files.
+
+    Attributes:
+        templates: Those that are right.
+        problems: All that is wrong with the others.
+        warnings: What nothing knows in any of them, such as a misspelt field: no reason to refuse a template.
+    """
+
+    templates: list[TaskTemplate]
+    problems: list[Problem]
+    warnings: list[Problem]
+
+
+def load_templates(
+    patterns: Iterable[str], environment: str | None = None, variables: Mapping[str, str] | None = None
+) -> LoadedTemplates:
     """Load every file that a glob pattern matches (``**`` reaches into folders), once if several match it.
 
-    Returns:
-        The templates that are right, and all problems of those that are not.
+    Args:
+        environment: Which ``environments`` overrides count; None: none.
+        variables: What ``${VAR}`` is replaced from; the process' environment by default.
     """
-    templates: list[TaskTemplate] = []
-    problems: list[Problem] = []
+    loaded = LoadedTemplates([], [], [])
     seen: set[str] = set()
+    sources: dict[str, str] = {}
     for pattern in patterns:
         paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
         if not paths:
-            problems.append(Problem(f"no task template matches this pattern (looked from {Path.cwd()})", pattern))
+            loaded.problems.append(Problem(f"no task template matches this pattern (looked from {Path.cwd()})", pattern))
         for path in paths:
             if path in seen:
                 continue
             seen.add(path)
+            reader = _Reader(path, environment, os.environ if variables is None else variables)
             try:
-                templates.append(_Reader(path).read())
+                template = reader.read()
             except ConfigurationError as error:
-                problems.extend(error.problems)
-    return templates, problems
+                loaded.problems.extend(error.problems)
+            else:
+                if (first := sources.setdefault(template.workflow, path)) == path:
+                    loaded.templates.append(template)
+                else:
+                    message = f"template {template.workflow!r} is loaded already from {first}: keep one of its versions"
+                    loaded.problems.append(Problem(message, path))
+            loaded.warnings.extend(reader.warnings)
+    return loaded
+
+
+def _is_acted_on(path: tuple[Any, ...]) -> bool:
+    """Whether this package acts on the value at this path of a template, so that its variables must be set."""
+    match path:
+        case (("name" | "namespace_name"),) | ("domain_events", *_):
+            return True
+        case ("steps", _, "name") | ("steps", _, "publishes_events", *_) | ("steps", _, "handler", "task" | "callable"):
+            return True
+    return False
 
 
 class _Reader:
     """Reads one file, and collects all that is wrong with it before it gives up."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, environment: str | None, variables: Mapping[str, str]) -> None:
         self._path = path
+        self._environment = environment
+        self._variables = variables
         self._problems: list[Problem] = []
+        self._lines_not_expanded: set[int] = set()
+        self.warnings: list[Problem] = []
 
     def read(self) -> TaskTemplate:
-        document = located.load(Path(self._path))
-        if not isinstance(document, LocatedDict):
-            self._add(1, "a task template is a mapping with 'name', 'namespace_name' and 'steps'")
-            raise ConfigurationError(self._problems)
-        self._unknown_fields(document, TEMPLATE_FIELDS, "a task template")
+        document = self._document()
         name = self._string(document, "name", required=True)
         namespace = self._string(document, "namespace_name", required=True)
         if namespace is not None and (problem := namespace_problem(namespace)):
@@ -151,6 +167,27 @@ class _Reader:
             raise ConfigurationError(self._problems)
         return template
 
+    def _document(self) -> LocatedDict:
+        """The file with its environment's overrides applied and its variables expanded."""
+        document = located.load(Path(self._path))
+        if not isinstance(document, LocatedDict):
+            raise self._refusal(1, "a task template is a mapping with 'name', 'namespace_name' and 'steps'")
+        told = list(islice(unknown_fields(document), MAX_TOLD + 1))
+        self.warnings = [Problem(message, self._path, line) for line, message in told[:MAX_TOLD]]
+        if len(told) > MAX_TOLD:
+            self.warnings.append(Problem(f"more than {MAX_TOLD} warnings: the others are not told", self._path))
+        try:
+            if self._environment is not None:
+                document = overrides.apply(document, self._environment)
+            document, not_expanded = expand_document(document, self._variables, _is_acted_on)
+        except (OverrideError, ExpansionLimit) as error:
+            raise self._refusal(error.line, str(error)) from error
+        for line, message in not_expanded:
+            self._add(line, message)
+        # What such a line holds is wrong for this reason only: nothing more is told about it.
+        self._lines_not_expanded = {line for line, _ in not_expanded}
+        return document
+
     def _steps(self, document: LocatedDict) -> list[StepTemplate]:
         steps = [step for item, line in self._items(document, "steps") if (step := self._step(item, line))]
         seen: dict[str, int] = {}
@@ -164,12 +201,10 @@ class _Reader:
         if not isinstance(item, LocatedDict):
             self._add(line, f"a step is a mapping with a 'name', not {item!r}")
             return None
-        self._unknown_fields(item, STEP_FIELDS, "a step")
         handler = LocatedDict() if item.get("handler") is None else item["handler"]
         if not isinstance(handler, LocatedDict):
             self._add(item.line_of("handler"), f"handler must be a mapping with 'callable' or 'task', not {handler!r}")
             return None
-        self._unknown_fields(handler, HANDLER_FIELDS, "a handler")
         name = self._string(item, "name", required=True)
         return StepTemplate(
             name=name or "",
@@ -212,10 +247,12 @@ class _Reader:
             self._add(owner.line, f"{key!r} is missing")
         return None
 
-    def _unknown_fields(self, owner: LocatedDict, known: frozenset[str], what: str) -> None:
-        for key in owner:
-            if key not in known:
-                self._add(owner.line_of(key), f"unknown field {key!r} in {what}.{did_you_mean(str(key), known)}")
-
     def _add(self, line: int, message: str) -> None:
+        if line in self._lines_not_expanded:
+            return
         self._problems.append(Problem(message, self._path, line))
+        if len(self._problems) == MAX_TOLD:
+            raise self._refusal(None, f"more problems than {MAX_TOLD} may be here: the others are not told")
+
+    def _refusal(self, line: int | None, message: str) -> ConfigurationError:
+        return ConfigurationError([*self._problems, Problem(message, self._path, line)])

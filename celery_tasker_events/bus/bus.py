@@ -1,4 +1,4 @@
-"""The bus of one process: a bounded buffer, and a thread that calls the subscribers one after the other."""
+"""The bus of one process: streams get an event at once, subscribers from a bounded buffer, on a thread of the bus."""
 
 from __future__ import annotations
 
@@ -8,31 +8,51 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from celery_tasker_events.bus.calling import GRACE, Caller, SubscriberTimeout
+from celery_tasker_events.bus.deduplication import SeenEvents
 from celery_tasker_events.bus.registry import SubscriberRegistry, Subscription
+from celery_tasker_events.bus.statistics import CallResult
+from celery_tasker_events.bus.streams import OpenStreams
+from celery_tasker_events.bus.subscriber import steps_of
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, event_fields, logger
+from celery_tasker_events.telemetry.log import (
+    RateLimitedWarning,
+    dropped_fields,
+    error_fields,
+    event_fields,
+    failure_fields,
+    logger,
+)
 
 __all__ = ["InProcessBus"]
 
 
 @dataclass
 class _Shift:
-    """One thread's turn at the work. A thread whose subscriber outstays its timeout is relieved: another takes over."""
+    """One thread's turn at the work. A thread whose subscriber outstays its timeout is relieved: another takes over.
+
+    ``due`` is when that happens, on the monotonic clock; None while there is nothing to wait for.
+    """
 
     calling: Subscription | None = None
     event: DomainEvent | None = None
     remaining: deque[Subscription] = field(default_factory=deque)
-    deadline: float = 0.0
+    started: float = 0.0
+    due: float | None = None
     relieved: bool = False
+    caller: Caller = field(default_factory=Caller)
+    thread: threading.Thread | None = None
 
 
 class InProcessBus:
     """Calls every matching subscriber for every event; one that raises or hangs does not keep it from the others.
 
     Args:
-        buffer_size: How many events may wait; what comes beyond is dropped, counted and logged.
+        buffer_size: How many events may wait for the subscribers; what comes beyond is dropped, counted and logged. Each
+            stream has as large a buffer of its own, unless it asks for another.
         timeout: Seconds that one subscriber may take for one event.
+        deduplication_size: How many events are remembered, so that a redelivered one is not handed on again; 0: none.
     """
 
     def __init__(
@@ -42,15 +62,20 @@ class InProcessBus:
         *,
         buffer_size: int,
         timeout: float,
+        deduplication_size: int,
         log_errors: bool,
         log_dropped: bool,
     ) -> None:
+        self.streams = OpenStreams(counters, buffer_size=buffer_size, log_dropped=log_dropped)
         self._registry = registry
         self._counters = counters
         self._buffer_size = buffer_size
         self._timeout = timeout
         self._log_errors = log_errors
         self._dropped = RateLimitedWarning("%d fast events dropped: the buffer of the bus is full") if log_dropped else None
+        # Two memories: what the full buffer for subscribers dropped may have reached a stream, and comes again for them.
+        self._seen = SeenEvents(deduplication_size)
+        self._seen_by_streams = SeenEvents(deduplication_size)
         self._waiting: deque[tuple[DomainEvent, Sequence[Subscription]]] = deque()
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
@@ -61,21 +86,32 @@ class InProcessBus:
         self._closing = False
 
     def publish(self, event: DomainEvent) -> None:
-        """Queue the event for its subscribers; without any, nothing happens and no thread is started."""
+        """Hand the event to streams and queue it for subscribers; without any, nothing happens and no thread is started."""
         subscriptions = self._registry.matching(event.event_name)
-        if not subscriptions:
+        buffers = self.streams.matching(event.event_name)
+        if not subscriptions and not buffers:
             return
         with self._lock:
-            if len(self._waiting) < self._buffer_size and not self._closing:
-                self._waiting.append((event, subscriptions))
-                if self._shift is None:
-                    self._start_shift(_Shift())
-                    self._start(self._watch, "tasker-events-bus-watch")
-                self._arrived.notify()
-                return
-        self._count("dropped", event, "bus buffer full")
-        if self._dropped:
-            self._dropped.add()
+            repeated = bool(buffers) and self._seen_by_streams.has(event)
+            if buffers and not repeated:
+                self._seen_by_streams.add(event)
+                self.streams.offer(event, buffers)
+            accepted = True
+            if subscriptions:
+                if self._seen.has(event):
+                    repeated = True
+                else:
+                    accepted = self._queue(event, subscriptions)
+        if repeated:
+            self._count("skipped", event, "duplicate")
+        if not accepted:
+            self._count("dropped", event, "bus buffer full")
+            if self._dropped:
+                self._dropped.add(fields=lambda: dropped_fields(event_fields(event), "bus buffer full"))
+
+    def depth(self) -> int:
+        """How many events wait for the subscribers."""
+        return len(self._waiting)
 
     def drain(self, timeout: float) -> bool:
         """Wait up to that many seconds until every subscriber has had every event; return whether it has."""
@@ -83,13 +119,33 @@ class InProcessBus:
             return self._idle.wait_for(self._is_idle, timeout)
 
     def close(self, timeout: float) -> bool:
-        """Drain, then end the threads; a subscriber that still hangs is left behind. Return whether it drained."""
+        """Drain, then end the streams and the threads; return whether it drained.
+
+        A subscriber that still hangs is left behind, and a coroutine is cancelled.
+        """
         drained = self.drain(timeout)
         with self._lock:
             self._closing = True
+            shift = self._shift
             self._arrived.notify_all()
             self._busy.notify_all()
+        self.streams.end()
+        if shift is not None:
+            ends = shift.caller.cancel() or drained
+            if ends and shift.thread is not None and shift.thread is not threading.current_thread():
+                shift.thread.join(GRACE)
         return drained
+
+    def _queue(self, event: DomainEvent, subscriptions: Sequence[Subscription]) -> bool:
+        if len(self._waiting) >= self._buffer_size or self._closing:
+            return False
+        self._seen.add(event)
+        self._waiting.append((event, subscriptions))
+        if self._shift is None:
+            self._start_shift(_Shift())
+            self._start(self._watch, "tasker-events-bus-watch")
+        self._arrived.notify()
+        return True
 
     def _is_idle(self) -> bool:
         shift = self._shift
@@ -97,34 +153,39 @@ class InProcessBus:
 
     def _start_shift(self, shift: _Shift) -> None:
         self._shift = shift
-        self._start(lambda: self._work(shift), "tasker-events-bus")
+        shift.thread = self._start(lambda: self._work(shift), "tasker-events-bus")
 
-    def _start(self, target: object, name: str) -> None:
-        threading.Thread(target=target, name=name, daemon=True).start()  # type: ignore[arg-type]
+    def _start(self, target: object, name: str) -> threading.Thread:
+        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
+        thread.start()
+        return thread
 
     def _work(self, shift: _Shift) -> None:
-        while (call := self._next_call(shift)) is not None:
-            subscription, event = call
-            try:
-                subscription.handler(event)
-            except BaseException as error:  # the thread must outlive whatever a subscriber raises, SystemExit included
-                self._tell_failure(subscription, event, error)
-            else:
-                if not shift.relieved:
-                    self._count("dispatched", event, "")
+        try:
+            while (call := self._next_call(shift)) is not None:
+                self._call(shift, *call)
+        finally:
+            shift.caller.close()
 
     def _next_call(self, shift: _Shift) -> tuple[Subscription, DomainEvent] | None:
         with self._lock:
             shift.calling = None
-            if not shift.relieved and not shift.remaining:
-                self._wait_for_event(shift)
-            if shift.relieved or self._closing or shift.event is None:
-                return None
-            shift.calling = shift.remaining.popleft()
-            shift.deadline = time.monotonic() + self._timeout
+            while True:
+                if not shift.relieved and not shift.remaining:
+                    self._wait_for_event(shift)
+                if shift.relieved or self._closing or shift.event is None:
+                    return None
+                subscription = shift.remaining.popleft()
+                if subscription.active and self._registry.running:
+                    break
+                self._count("skipped", shift.event, "unsubscribed")
+            shift.calling = subscription
+            shift.started = time.monotonic()
+            shift.due = shift.started + self._timeout
+            self._registry.book.begin(subscription)
             if self._watch_asleep:
                 self._busy.notify()
-            return shift.calling, shift.event
+            return subscription, shift.event
 
     def _wait_for_event(self, shift: _Shift) -> None:
         if not self._waiting:
@@ -134,15 +195,48 @@ class InProcessBus:
             shift.event, subscriptions = self._waiting.popleft()
             shift.remaining.extend(subscriptions)
 
+    def _call(self, shift: _Shift, subscription: Subscription, event: DomainEvent) -> None:
+        try:
+            handled = shift.caller.call(steps_of(subscription.handler, event), self._timeout, lambda: self._postpone(shift))
+        except SubscriberTimeout:
+            if self._end_call(shift, CallResult.TIMED_OUT):
+                self._tell_timeout(subscription, event, "it is cancelled")
+        except BaseException as error:  # the thread must outlive whatever a subscriber raises, SystemExit included
+            self._end_call(shift, CallResult.FAILED)
+            self._tell_failure(subscription, event, error)
+        else:
+            self._end_call(shift, CallResult.HANDLED if handled else CallResult.SKIPPED)
+
+    def _postpone(self, shift: _Shift) -> None:
+        # A coroutine is cancelled in time; its thread is relieved only where it does not let itself be cancelled.
+        with self._lock:
+            shift.due = shift.started + self._timeout + GRACE
+
+    def _end_call(self, shift: _Shift, result: CallResult) -> bool:
+        """Count how a call ended, unless it is counted as too long already; return whether it was."""
+        with self._lock:
+            shift.due = None
+            if shift.relieved:
+                return False
+            self._count_call(shift, result)
+            return True
+
+    def _count_call(self, shift: _Shift, result: CallResult) -> None:
+        assert shift.calling is not None
+        assert shift.event is not None
+        self._registry.book.end(shift.calling, result, time.monotonic() - shift.started)
+        name, reason = _COUNTED[result]
+        self._count(name, shift.event, reason)
+
     def _watch(self) -> None:
         with self._lock:
             while not self._closing:
                 shift = self._shift
-                if shift is None or shift.calling is None:
+                if shift is None or shift.due is None:
                     self._watch_asleep = True
                     self._busy.wait()
                     self._watch_asleep = False
-                elif (left := shift.deadline - time.monotonic()) > 0:
+                elif (left := shift.due - time.monotonic()) > 0:
                     self._busy.wait(left)
                 else:
                     self._relieve(shift)
@@ -151,17 +245,20 @@ class InProcessBus:
         assert shift.calling is not None
         assert shift.event is not None
         shift.relieved = True
-        self._count("failed", shift.event, "subscriber timeout")
-        logger.warning(
-            "Subscriber %s has not returned within %g s: it is left behind, the others get the event",
-            shift.calling.name,
-            self._timeout,
-            extra=event_fields(shift.event),
-        )
+        self._count_call(shift, CallResult.TIMED_OUT)
+        self._tell_timeout(shift.calling, shift.event, "it is left behind")
         self._start_shift(_Shift(event=shift.event, remaining=shift.remaining))
 
+    def _tell_timeout(self, subscription: Subscription, event: DomainEvent, consequence: str) -> None:
+        logger.warning(
+            "Subscriber %s has not returned within %g s: %s, the others get the event",
+            subscription.name,
+            self._timeout,
+            consequence,
+            extra=failure_fields(event_fields(event), SubscriberTimeout(f"not returned within {self._timeout:g} s")),
+        )
+
     def _tell_failure(self, subscription: Subscription, event: DomainEvent, error: BaseException) -> None:
-        self._count("failed", event, "subscriber error")
         if self._log_errors:
             told = error_fields(error)
             logger.warning(
@@ -170,8 +267,17 @@ class InProcessBus:
                 told["error_type"],
                 told["error"],
                 exc_info=error,
-                extra={**event_fields(event), **told},
+                extra=failure_fields(event_fields(event), error),
             )
 
     def _count(self, name: str, event: DomainEvent, reason: str) -> None:
         self._counters.add(name, event.event_name, event.metadata.namespace, reason)
+
+
+#: Counter and reason of each way in which a call can end.
+_COUNTED = {
+    CallResult.HANDLED: ("dispatched", ""),
+    CallResult.SKIPPED: ("skipped", "before_handle"),
+    CallResult.FAILED: ("failed", "subscriber error"),
+    CallResult.TIMED_OUT: ("failed", "subscriber timeout"),
+}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-__all__ = ["Pattern"]
+__all__ = ["Pattern", "patterns_of"]
 
 _PATTERN = re.compile(r"\*|([a-z0-9_]+|\*)(\.([a-z0-9_]+|\*))+")
 
@@ -37,3 +38,16 @@ class Pattern:
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
+
+
+def patterns_of(given: object) -> tuple[Pattern, ...]:
+    """Return the patterns that a user gave: one string, or several in a list, tuple or set.
+
+    Raises:
+        ValueError: if one is no pattern, or if there is none.
+    """
+    texts = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    patterns = tuple(Pattern(text) for text in dict.fromkeys(texts))
+    if not patterns:
+        raise ValueError("no pattern is given: '*' is for every event")
+    return patterns

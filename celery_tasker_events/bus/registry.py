@@ -2,44 +2,84 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from celery_tasker_events.bus.fork import renew_in_children
+from celery_tasker_events.bus.matching import MatchCache
 from celery_tasker_events.bus.pattern import Pattern
+from celery_tasker_events.bus.statistics import StatisticsBook, SubscriberStatistics
+from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.event import DomainEvent
 
-__all__ = ["Handler", "SubscriberRegistry", "Subscription", "shared_subscriptions", "subscribe"]
+__all__ = ["Handler", "SubscriberRegistry", "Subscription", "shared_subscriptions", "subscribe", "unsubscribe"]
 
 Handler = Callable[[DomainEvent], Any]
 H = TypeVar("H", bound=Handler)
 
 
-@dataclass(frozen=True)
 class Subscription:
-    """One function and the pattern of the events that it wants."""
+    """One subscriber and the patterns of the events that it wants.
 
-    pattern: Pattern
-    handler: Handler
+    Attributes:
+        handler: A function that takes an event, or a BaseSubscriber.
+        origin: What the user gave for it: the handler, or the class that it was made from.
+        active: False once it is removed; what waits for it then is not delivered any more.
+    """
+
+    def __init__(self, patterns: Sequence[Pattern], handler: Handler | BaseSubscriber, origin: object) -> None:
+        self.patterns = tuple(patterns)
+        self.handler = handler
+        self.origin = origin
+        self.active = True
+
+    def matches(self, event_name: str) -> bool:
+        return any(pattern.matches(event_name) for pattern in self.patterns)
 
     @property
     def name(self) -> str:
-        module = getattr(self.handler, "__module__", None)
-        return f"{module}.{getattr(self.handler, '__qualname__', repr(self.handler))}"
+        named: Any = self.handler
+        while isinstance(named, functools.partial):
+            named = named.func
+        if not hasattr(named, "__qualname__"):
+            named = type(named)
+        return f"{named.__module__ or 'builtins'}.{named.__qualname__}"
 
 
 class SubscriberRegistry:
-    """Subscriptions in the order in which they were made.
+    """Subscribers in the order in which they came; it is started from the beginning.
 
     Args:
-        parent: A registry whose subscriptions come first.
+        parent: A registry whose subscribers come first; it has no parent itself.
     """
 
     def __init__(self, parent: SubscriberRegistry | None = None) -> None:
         self._parent = parent
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._found: MatchCache[Subscription] = MatchCache()
+        self._running = True
+        self.book = StatisticsBook()
+        renew_in_children(self)
+
+    @property
+    def running(self) -> bool:
+        """Whether subscribers get events."""
+        return self._running
+
+    def start_all(self) -> None:
+        """Let the subscribers have events, from now on."""
+        self._running = True
+
+    def stop_all(self) -> None:
+        """Keep events from the subscribers, those that wait for them already included. Streams go on."""
+        self._running = False
+
+    def statistics(self) -> tuple[SubscriberStatistics, ...]:
+        """What each subscriber did in this process, in the order in which they came."""
+        return tuple(self.book.of(subscription) for subscription in self.all())
 
     def add(self, pattern: str, handler: Handler) -> None:
         """Subscribe a function.
@@ -50,23 +90,67 @@ class SubscriberRegistry:
         """
         if not callable(handler):
             raise TypeError(f"a subscriber is a function that takes an event, not {handler!r}")
-        subscription = Subscription(Pattern(pattern), handler)
+        wanted = Pattern(pattern)
         with self._lock:
-            if subscription.pattern.text not in (s.pattern.text for s in self._subscriptions if s.handler == handler):
-                self._subscriptions = (*self._subscriptions, subscription)
+            if wanted.text not in (s.patterns[0].text for s in self._subscriptions if _same(s.origin, handler)):
+                self._subscriptions = (*self._subscriptions, Subscription([wanted], handler, handler))
 
-    def remove(self, handler: Handler) -> None:
-        """Unsubscribe a function from all of its patterns."""
+    def register(self, subscriber: BaseSubscriber | type[BaseSubscriber]) -> BaseSubscriber:
+        """Subscribe an object of a class; the same class or object counts once.
+
+        Returns:
+            The object that gets the events.
+
+        Raises:
+            TypeError: if it is no BaseSubscriber, has no ``handle``, or needs arguments.
+            ValueError: if a pattern is bad or there is none.
+        """
+        cls = subscriber if isinstance(subscriber, type) else type(subscriber)
+        if not issubclass(cls, BaseSubscriber):
+            raise TypeError(
+                f"{subscriber!r} is neither a class derived from BaseSubscriber nor an object of one; "
+                "a function subscribes with @events.subscribe(pattern)"
+            )
+        for known in self._subscriptions:
+            if known.origin is subscriber and isinstance(known.handler, BaseSubscriber):
+                return known.handler
+        made = subscriber.make() if isinstance(subscriber, type) else subscriber
+        subscription = Subscription(made.patterns(), made, subscriber)
         with self._lock:
-            # Compared with ==: every look-up of a bound method makes another object.
-            self._subscriptions = tuple(s for s in self._subscriptions if s.handler != handler)
+            self._subscriptions = (*self._subscriptions, subscription)
+        return made
+
+    def remove(self, subscriber: object) -> bool:
+        """Unsubscribe a function from all of its patterns, or a class or an object; return whether it was subscribed.
+
+        What waits for it already is not delivered any more.
+        """
+        with self._lock:
+            gone = [s for s in self._subscriptions if _same(s.origin, subscriber) or _same(s.handler, subscriber)]
+            for subscription in gone:
+                subscription.active = False
+            self._subscriptions = tuple(s for s in self._subscriptions if s.active)
+        return bool(gone)
 
     def all(self) -> tuple[Subscription, ...]:
-        return (self._parent.all() if self._parent else ()) + self._subscriptions
+        return (self._parent._subscriptions if self._parent else ()) + self._subscriptions
 
     def matching(self, event_name: str) -> Sequence[Subscription]:
-        """The subscriptions whose pattern matches, in order."""
-        return tuple(s for s in self.all() if s.pattern.matches(event_name))
+        """The subscriptions whose patterns match, in order; none while stopped."""
+        if not self._running:
+            return ()
+        if self._parent is None:
+            return self._found.find(event_name, self._subscriptions)
+        return self._found.find(event_name, self._parent._subscriptions, self._subscriptions)
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self.book = StatisticsBook()
+
+
+def _same(known: object, given: object) -> bool:
+    # Compared with ==, too: every look-up of a bound method makes another object.
+    return known is given or bool(known == given)
 
 
 #: Subscriptions that belong to no app in particular, as shared tasks do: every app's bus serves them.
@@ -81,3 +165,8 @@ def subscribe(pattern: str) -> Callable[[H], H]:
         return handler
 
     return decorate
+
+
+def unsubscribe(handler: object) -> bool:
+    """Undo :func:`subscribe` in every app of the process; return whether the function was subscribed so."""
+    return shared_subscriptions.remove(handler)

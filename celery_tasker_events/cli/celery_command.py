@@ -1,19 +1,13 @@
-"""The ``domain-events`` group of Celery's command line, and its ``setup`` command."""
+"""The ``domain-events`` group of Celery's own command line."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
-import psycopg
 from celery.bin.base import handle_preload_options
 
-from celery_tasker_events.durable.message import dead_letter_queue
-from celery_tasker_events.durable.pool import connect
-from celery_tasker_events.durable.queues import set_up
-from celery_tasker_events.errors import ConfigurationError
-from celery_tasker_events.plugin import DomainEvents
-from celery_tasker_events.settings import masked_dsn
+from celery_tasker_events.cli.catalog import catalog
+from celery_tasker_events.cli.check import check
+from celery_tasker_events.cli.setup import setup
 
 __all__ = ["domain_events"]
 
@@ -25,36 +19,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-@domain_events.command(name="setup")
-@click.option("--dsn", help="Another database than tasker_events_dsn, such as postgresql://user@host/database.")
-@click.pass_context
-def setup(ctx: click.Context, dsn: str | None) -> None:
-    """Install PGMQ where it is missing and create the declared queues. Safe to repeat, and to run twice at once."""
-    plugin = _plugin(ctx)
-    dsn = dsn or plugin.settings.dsn
-    if dsn is None:
-        raise click.UsageError("no database: set tasker_events_dsn in the app's configuration or give --dsn")
-    queues = plugin.catalog.durable_queues()
-    try:
-        with connect(dsn) as connection:
-            report = set_up(connection, {*queues, *map(dead_letter_queue, queues)})
-    except psycopg.Error as error:
-        raise click.ClickException(f"setting up {masked_dsn(dsn)} failed: {error}") from error
-    click.echo(f"PGMQ: installed as {report.installed}" if report.installed else "PGMQ: was installed already")
-    for queue in report.created:
-        click.echo(f"queue {queue}: created")
-    for queue in report.existing:
-        click.echo(f"queue {queue}: existed already")
-
-
-def _plugin(ctx: click.Context) -> DomainEvents:
-    app: Any = ctx.obj.app
-    app.loader.import_default_modules()
-    try:
-        plugin = DomainEvents.of(app)
-        problems = plugin.catalog.problems
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
-    if problems:
-        raise click.ClickException(str(ConfigurationError(problems)))
-    return plugin
+for command in (catalog, check, setup):
+    domain_events.add_command(command)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from celery_tasker_events import envelope, values
+from celery_tasker_events import values
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
+from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.event import DomainEvent, queue_name
 from celery_tasker_events.telemetry.log import error_fields, event_fields
+from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
 __all__ = ["DurableMessage", "dead_letter_queue"]
 
@@ -28,10 +30,20 @@ class DurableMessage(NamedTuple):
     fields: Mapping[str, Any]
     is_dead_letter: bool = False
     confirmation: Confirmation | None = None
+    trail: Trail = NO_TRAIL
 
     @classmethod
-    def of(cls, event: DomainEvent) -> DurableMessage:
-        return cls(event.queue_name, envelope.to_message(event), envelope.headers(event), event_fields(event))
+    def of(cls, event: DomainEvent, envelope: Envelope, traceparent: str | None = None) -> DurableMessage:
+        """Return the message of an event.
+
+        Args:
+            traceparent: W3C trace context of its step, if there is one.
+
+        Raises:
+            NotSerialisable: if a part of the event is not JSON data.
+        """
+        body, headers = envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
+        return cls(event.queue_name, body, headers, event_fields(event))
 
     def refused(self, error: BaseException) -> DurableMessage:
         """Return the dead letter of a message that Postgres refused.

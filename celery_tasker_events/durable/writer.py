@@ -18,9 +18,9 @@ from celery_tasker_events import values
 from celery_tasker_events.durable import sql
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.queues import Connection, create_queues
-from celery_tasker_events.errors import PgmqMissing
+from celery_tasker_events.errors import PgmqMissing, PublishingError
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, logger
+from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, failure_fields, logger
 
 __all__ = ["DurableWriter"]
 
@@ -78,9 +78,10 @@ class DurableWriter:
                 self._changed.notify_all()
                 return
         _settle(message, kept=False)
+        message.trail.failed("durable buffer full")
         self._counters.add("dropped", message.fields["event_name"], message.fields["namespace"], "durable buffer full")
         if self._dropped:
-            self._dropped.add()
+            self._dropped.add(fields=lambda: dropped_fields(message.fields, "durable buffer full"))
 
     def depth(self) -> int:
         """How many messages wait or are in flight."""
@@ -133,10 +134,12 @@ class DurableWriter:
 
     def _commit_sooner_or_later(self, batch: Sequence[DurableMessage]) -> None:
         backoff = FIRST_BACKOFF
+        trouble: BaseException | None = None
         while not self._stopping.is_set():
             try:
                 self._commit(batch)
             except TRANSIENT as error:
+                trouble = error
                 self._tell_state(error)
                 self._stopping.wait(backoff * random.uniform(0.5, 1.0))
                 backoff = min(backoff * 2, LAST_BACKOFF)
@@ -146,7 +149,7 @@ class DurableWriter:
             else:
                 self._tell_state(None)
                 return
-        self._abandon(batch)
+        self._abandon(batch, trouble or PublishingError("the process ended before it could be sent"))
 
     def _commit(self, batch: Sequence[DurableMessage]) -> None:
         started = time.perf_counter()
@@ -183,22 +186,25 @@ class DurableWriter:
             return
         (message,) = batch
         self._count_failure(message, "postgres")
+        message.trail.failed("postgres", error)
         logger.warning(
             "Postgres refused a domain event%s",
             "; its dead letter is lost" if message.is_dead_letter else "; it is parked as a dead letter",
-            extra={**message.fields, **error_fields(error)},
+            extra=failure_fields(message.fields, error),
         )
         if message.is_dead_letter:
             _settle(message, kept=False)
         else:
             self._commit_sooner_or_later([message.refused(error)])
 
-    def _abandon(self, batch: Sequence[DurableMessage]) -> None:
+    def _abandon(self, batch: Sequence[DurableMessage], error: BaseException) -> None:
         for message in batch:
             _settle(message, kept=False)
             self._count_failure(message, "shutdown")
+            message.trail.failed("shutdown", error)
             logger.warning(
-                "Domain event lost: Postgres could not be reached before the process ended", extra=dict(message.fields)
+                "Domain event lost: Postgres could not be reached before the process ended",
+                extra=failure_fields(message.fields, error),
             )
 
     def _count_failure(self, message: DurableMessage, reason: str) -> None:
@@ -220,7 +226,9 @@ class DurableWriter:
             _settle(message, kept=True)
             message_id = next(iterators[message.queue])
             name = "dead_lettered" if message.is_dead_letter else "published"
-            self._counters.add(name, message.fields["event_name"], message.fields["namespace"], "durable")
+            mode = message.fields.get("delivery_mode", "durable")
+            self._counters.add(name, message.fields["event_name"], message.fields["namespace"], mode)
+            message.trail.published(message_id)
             if telling:
                 logger.info(
                     "Domain event parked as a dead letter: %s" if message.is_dead_letter else "Domain event published: %s",

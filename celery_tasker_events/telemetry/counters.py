@@ -14,7 +14,7 @@ class Series(NamedTuple):
 
     ``name`` is one of: ``published`` (committed to PGMQ), ``dispatched`` (a subscriber was called), ``failed``
     (an error on the way, ``reason`` says which), ``dropped`` (a buffer was full), ``dead_lettered``,
-    ``skipped`` (a publisher decided against it).
+    ``skipped`` (a publisher decided against it). The ``reason`` of what was published or dead-lettered is its delivery mode.
     """
 
     name: str

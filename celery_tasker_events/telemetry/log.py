@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery_tasker_events.event import DomainEvent
 
-__all__ = ["RateLimitedWarning", "error_fields", "event_fields", "logger"]
+__all__ = [
+    "RateLimitedWarning",
+    "current_error_fields",
+    "dropped_fields",
+    "error_fields",
+    "event_fields",
+    "failure_fields",
+    "logger",
+]
 
 logger = logging.getLogger("celery_tasker_events")
 
@@ -35,6 +45,22 @@ def error_fields(error: BaseException) -> dict[str, Any]:
     return {"error": message.encode("utf-8", "backslashreplace").decode(), "error_type": type(error).__name__}
 
 
+def failure_fields(fields: Mapping[str, Any], error: BaseException) -> dict[str, Any]:
+    """The fields of a log line about an event that failed: those of a published one, and the error's."""
+    return {**fields, "message_id": None, **error_fields(error)}
+
+
+def current_error_fields() -> dict[str, Any]:
+    """The fields of the exception that is being handled; none where none is."""
+    error = sys.exc_info()[1]
+    return {} if error is None else error_fields(error)
+
+
+def dropped_fields(fields: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """The fields of a log line about an event that was dropped without any exception."""
+    return {**fields, "message_id": None, "error": reason, "error_type": "Dropped"}
+
+
 class RateLimitedWarning:
     """Logs a warning at most once per interval, with how many there were since the last.
 
@@ -50,12 +76,17 @@ class RateLimitedWarning:
         self._count = 0
         self._next = 0.0
 
-    def add(self, *arguments: object) -> None:
-        """Count one more, and log if it is time; of several, the last one's arguments are told."""
+    def add(self, *arguments: object, fields: Callable[[], Mapping[str, Any]] | None = None) -> None:
+        """Count one more, and log if it is time; of several, the last one's arguments are told.
+
+        Args:
+            fields: Makes the line's ``extra`` fields, if it is time.
+        """
         with self._lock:
             self._count += 1
             now = time.monotonic()
             if now < self._next:
                 return
             count, self._count, self._next = self._count, 0, now + self._interval
-        logger.warning(self._message, count, *arguments)
+        extra = None if fields is None else {**fields(), "count": count}
+        logger.warning(self._message, count, *arguments, extra=extra)

@@ -30,7 +30,11 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -
 def folder_broker(folder: Path) -> dict[str, Any]:
     """Celery settings for a broker and a result backend in a folder: no server needed."""
     (folder / "results").mkdir(parents=True, exist_ok=True)
-    return {**folder_broker_settings(folder / "messages"), "result_backend": f"file://{folder / 'results'}"}
+    return {
+        **folder_broker_settings(folder / "messages"),
+        "result_backend": f"file://{folder / 'results'}",
+        "worker_timer_precision": 0.05,  # a retry that is due in a fraction of a second must not wait for a second's tick
+    }
 
 
 class WorkerProcess:

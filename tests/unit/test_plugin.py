@@ -21,6 +21,8 @@ from celery_tasker_events import BasePublisher, DeliveryMode, DomainEvent, Domai
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.counters import Series
 
+from .conftest import NewShop
+
 LONG = 30.0
 
 Shop = tuple[Celery, DomainEvents]
@@ -394,8 +396,8 @@ def test_an_event_by_hand_belongs_to_the_running_task(shop: Shop) -> None:
     assert (metadata.step_uuid, metadata.step_name, metadata.namespace) == ("task-1", "pay", "payments")
 
 
-def test_the_same_event_by_hand_twice_in_one_try_has_two_keys_that_the_next_run_repeats(shop: Shop) -> None:
-    app, events = shop
+def test_the_same_event_by_hand_twice_in_one_try_has_two_keys_that_the_next_run_repeats(new_shop: NewShop) -> None:
+    app, events = new_shop(tasker_events_deduplication_cache_size=0)
     got = listen(events)
 
     @app.task

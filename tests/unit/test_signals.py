@@ -13,6 +13,8 @@ from celery.exceptions import Reject, Retry, TimeLimitExceeded
 
 from celery_tasker_events import DomainEvent, DomainEvents, publishes_events
 
+from .conftest import NewShop
+
 LONG = 30.0
 
 Shop = tuple[Celery, DomainEvents]
@@ -134,8 +136,8 @@ def test_retries_and_the_final_failure_of_one_step_are_all_told(bench: Bench) ->
     assert bench.heard() == ["step.retried", "step.failed"]
 
 
-def test_a_failure_is_remembered_among_a_thousand_others_and_then_forgotten(shop: Shop) -> None:
-    bench = Bench(shop)
+def test_a_failure_is_remembered_among_a_thousand_others_and_then_forgotten(new_shop: NewShop) -> None:
+    bench = Bench(new_shop(tasker_events_deduplication_cache_size=0))
     for number in range(1000):
         bench.fail(f"task-{number}")
         if number % 100 == 0:

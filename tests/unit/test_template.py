@@ -46,14 +46,14 @@ steps:
 
 
 def problems_of(path: Path) -> list[tuple[int | None, str]]:
-    templates, problems = load_templates([str(path)])
+    templates, problems, _ = load_templates([str(path)])
     assert templates == []
     assert {problem.source for problem in problems} <= {str(path)}
     return [(problem.line, problem.message) for problem in problems]
 
 
 def test_a_template_gives_its_steps_and_their_declarations(write_template: Write) -> None:
-    [template], problems = load_templates([str(write_template(TEMPLATE))])
+    [template], problems, _ = load_templates([str(write_template(TEMPLATE))])
 
     assert problems == []
     assert (template.name, template.namespace, template.version) == ("checkout", "payments", "1.2.0")
@@ -73,7 +73,7 @@ def test_a_template_gives_its_steps_and_their_declarations(write_template: Write
 
 
 def test_the_orchestrators_fields_are_kept_as_they_are(write_template: Write) -> None:
-    [template], _ = load_templates([str(write_template(TEMPLATE))])
+    [template], *_ = load_templates([str(write_template(TEMPLATE))])
 
     assert template.definition["system_dependencies"] == {"primary": "default"}
     assert template.steps[0].definition["retry"] == {"max_attempts": 3}
@@ -81,7 +81,7 @@ def test_the_orchestrators_fields_are_kept_as_they_are(write_template: Write) ->
 
 def test_a_declaration_knows_its_file_and_the_lines_of_its_fields(write_template: Write) -> None:
     path = write_template(TEMPLATE)
-    [template], _ = load_templates([str(path)])
+    [template], *_ = load_templates([str(path)])
 
     declared = template.steps[0].events[1]
 
@@ -92,28 +92,14 @@ def test_a_declaration_knows_its_file_and_the_lines_of_its_fields(write_template
 @pytest.mark.parametrize(
     ("right", "wrong", "line", "message"),
     [
-        (
-            "namespace_name:",
-            "namespce_name:",
-            2,
-            "unknown field 'namespce_name' in a task template. Did you mean 'namespace_name'?",
-        ),
         ("namespace_name: payments", "namespace_name: Pay-ments", 2, "bad namespace 'Pay-ments'"),
         ("namespace_name: payments", f"namespace_name: {'n' * 30}", 2, "is too long: 29 characters at most"),
         ("namespace_name: payments", "namespace_name: [payments]", 2, "namespace_name must be a string, not ['payments']"),
         ("name: checkout\n", "name: 7\n", 1, "name must be a string, not 7"),
         ("description: Pays for an order.", "description: {a: 1}", 4, "description must be a string"),
-        (
-            "publishes_events:\n",
-            "publish_events:\n",
-            18,
-            "unknown field 'publish_events' in a step. Did you mean 'publishes_events'?",
-        ),
-        ("callable: shop.tasks", "calable: shop.tasks", 15, "unknown field 'calable' in a handler. Did you mean 'callable'?"),
         ("callable: shop.tasks.process_payment", "callable: 5", 15, "callable must be a string, not 5"),
         ("handler: {task: shop.notify}", "handler: shop.notify", 28, "handler must be a mapping"),
         ("handler: {task: shop.notify}", "handler: []", 28, "handler must be a mapping"),
-        ("- name: notify", "- nam: notify", 27, "unknown field 'nam' in a step. Did you mean 'name'?"),
         ("- name: notify", "- name: process_payment", 27, "step 'process_payment' is defined twice, first in line 12"),
         ("- name: bare", "- bare", 29, "a step is a mapping with a 'name', not 'bare'"),
         ("- name: checkout.flagged", "- name: flagged", 9, "bad event name 'flagged'"),
@@ -170,7 +156,7 @@ def test_a_document_that_is_no_mapping_is_no_template(write_template: Write, tex
 def test_a_field_without_a_value_is_as_if_it_were_not_there(write_template: Write) -> None:
     path = write_template("name: x\nnamespace_name: y\nversion:\nsteps:\ndomain_events:\n")
 
-    [template], problems = load_templates([str(path)])
+    [template], problems, _ = load_templates([str(path)])
 
     assert problems == []
     assert (template.version, template.steps, template.events) == ("", [], [])
@@ -189,7 +175,7 @@ def test_a_broken_file_does_not_keep_the_others_from_loading(write_template: Wri
     write_template("name: good\nnamespace_name: shop\n", "good.yaml")
     write_template("name: [bad\n", "bad.yaml")
 
-    templates, problems = load_templates([str(tmp_path / "*.yaml")])
+    templates, problems, _ = load_templates([str(tmp_path / "*.yaml")])
 
     assert [template.name for template in templates] == ["good"]
     assert [Path(problem.source).name for problem in problems] == ["bad.yaml"]
@@ -200,7 +186,7 @@ def test_two_stars_reach_into_folders(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "t.yaml").write_text(f"name: {folder[-1]}\nnamespace_name: shop\n")
 
-    templates, _ = load_templates([str(tmp_path / "**" / "*.yaml")])
+    templates, *_ = load_templates([str(tmp_path / "**" / "*.yaml")])
 
     assert [template.name for template in templates] == ["b", "a"]
 
@@ -208,12 +194,374 @@ def test_two_stars_reach_into_folders(tmp_path: Path) -> None:
 def test_a_file_that_two_patterns_match_is_read_once(write_template: Write, tmp_path: Path) -> None:
     path = write_template("name: x\nnamespace_name: y\n")
 
-    templates, _ = load_templates([str(path), str(tmp_path / "*.yaml")])
+    templates, *_ = load_templates([str(path), str(tmp_path / "*.yaml")])
 
     assert len(templates) == 1
 
 
 def test_a_pattern_that_matches_nothing_is_a_problem(tmp_path: Path) -> None:
-    _, [problem] = load_templates([str(tmp_path / "no" / "*.yaml")])
+    _, [problem], _ = load_templates([str(tmp_path / "no" / "*.yaml")])
 
     assert "no task template matches this pattern" in problem.message
+
+
+# Fields that this package does not act on
+
+REFERENCE = """\
+name: refund
+namespace_name: payments
+version: 2.1.0
+description: Gives money back.
+loaded_from: /srv/templates/refund.yaml
+metadata: {author: ops, tags: [pattern:batch], documentation_url: , created_at: "2025-08-17T20:18:41Z"}
+task_handler: {callable: "Refunds::TaskHandler", initialization: {audit: true}}
+system_dependencies: {primary: gateway, secondary: [ledger]}
+lifecycle: {max_duration_minutes: 60, staleness_action: dlq}
+input_schema: {type: object, required: [order_id]}
+domain_events: []
+steps:
+  - name: plan
+    description: Splits the day's refunds.
+    type: batchable
+    system_dependency:
+    dependencies: []
+    handler:
+      callable: Refunds::StepHandlers::Plan
+      method: split
+      resolver: explicit_mapping
+      initialization: {url: "${REFUND_GATEWAY_URL}"}
+    retry: {retryable: true, limit: 3, backoff: exponential, backoff_base_ms: 1000, max_backoff_ms: 30000}
+    timeout_seconds: 120
+    batch_config: {batch_size: 200, parallelism: 5, cursor_field: id, worker_template: pay_back}
+    result_schema: {type: object}
+    publishes_events: []
+  - name: pay_back
+    type: batch_worker
+    depends_on: [plan]
+    retry: {retryable: false, max_attempts: 2}
+    lifecycle: {max_steps_in_process_minutes: 120}
+    handler: {callable: "Refunds::StepHandlers::PayBack", task: shop.pay_back}
+    publishes_events:
+      - name: refund.paid
+        condition: always
+  - name: report
+    type: deferred_convergence
+    dependencies: [pay_back]
+    handler: {callable: "Refunds::StepHandlers::Report"}
+environments:
+  test:
+    task_handler: {initialization: {audit: false}}
+    steps:
+      - name: ALL
+        timeout_seconds: 5
+      - name: plan
+        timeout_seconds:
+        retry:
+        handler: {initialization: {url: "http://localhost"}}
+"""
+
+
+def test_a_template_as_the_reference_system_writes_it_loads_without_a_word(write_template: Write) -> None:
+    [template], problems, warnings = load_templates([str(write_template(REFERENCE))], variables={})
+
+    assert (problems, warnings) == ([], [])
+    assert template.workflow == "payments/refund"
+    assert [(step.name, step.task, step.callable) for step in template.steps] == [
+        ("plan", None, "Refunds::StepHandlers::Plan"),
+        ("pay_back", "shop.pay_back", "Refunds::StepHandlers::PayBack"),
+        ("report", None, "Refunds::StepHandlers::Report"),
+    ]
+    assert [[event.declaration.name for event in step.events] for step in template.steps] == [[], ["refund.paid"], []]
+    definition = template.steps[0].definition
+    assert definition["retry"]["limit"] == 3
+    assert definition["handler"]["initialization"] == {"url": "${REFUND_GATEWAY_URL}"}
+    assert definition["batch_config"]["worker_template"] == "pay_back"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "message"),
+    [
+        ("version: 1", "verison: 1", 3, "unknown field 'verison' in a task template. Did you mean 'version'?"),
+        ("callable: shop.Ch", "calable: shop.Ch", 6, "unknown field 'calable' in a handler. Did you mean 'callable'?"),
+        ("callable: shop.t", "calable: shop.t", 15, "unknown field 'calable' in a handler. Did you mean 'callable'?"),
+        ("    retry:", "    rety:", 17, "unknown field 'rety' in a step. Did you mean 'retry'?"),
+        (
+            "publishes_events:\n",
+            "publish_events:\n",
+            18,
+            "unknown field 'publish_events' in a step. Did you mean 'publishes_events'?",
+        ),
+        ("version: 1.2.0", "7: x", 3, "unknown field 7 in a task template. Known: "),
+    ],
+)
+def test_a_field_that_nothing_knows_is_a_warning_and_the_template_counts(
+    write_template: Write, right: str, wrong: str, line: int, message: str
+) -> None:
+    assert right in TEMPLATE
+    path = write_template(TEMPLATE.replace(right, wrong, 1))
+
+    templates, problems, warnings = load_templates([str(path)])
+
+    assert (len(templates), problems) == (1, [])
+    [warning] = warnings
+    assert (warning.source, warning.line) == (str(path), line)
+    assert warning.message.startswith(message)
+
+
+def test_a_misspelt_field_is_a_warning_even_where_its_lack_is_an_error(write_template: Write) -> None:
+    templates, problems, warnings = load_templates([str(write_template("nmae: x\nnamespace_name: y\n"))])
+
+    assert templates == []
+    assert [problem.message for problem in problems] == ["'name' is missing"]
+    assert [warning.message for warning in warnings] == ["unknown field 'nmae' in a task template. Did you mean 'name'?"]
+
+
+def test_two_versions_of_one_template_are_a_problem(write_template: Write, tmp_path: Path) -> None:
+    first = write_template("name: x\nnamespace_name: y\nversion: 1.0.0\n", "1.0.0.yaml")
+    second = write_template("name: x\nnamespace_name: y\nversion: 1.1.0\n", "1.1.0.yaml")
+
+    [template], [problem], _ = load_templates([str(tmp_path / "*.yaml")])
+
+    assert template.source == str(first)
+    assert str(problem) == f"{second}: template 'y/x' is loaded already from {first}: keep one of its versions"
+
+
+# Variables
+
+
+EXPANDED = """\
+name: ${FLOW}
+namespace_name: "${NS:-payments}"
+description: By ${TEAM}.
+domain_events:
+  - name: flow.${WHAT:-flagged}
+steps:
+  - name: ${STEP}
+    handler:
+      callable: ${CALLABLE}
+      task: shop.${TASK}
+      initialization: {urls: ["${URL}", "${KNOWN}", "$${KNOWN}"]}
+    publishes_events:
+      - name: payment.done
+        delivery_mode: ${MODE:-fast}
+        schema:
+          properties:
+            card: {pattern: "^${PREFIX}[0-9]{3}$"}
+"""
+VARIABLES = {"FLOW": "flow", "STEP": "pay", "CALLABLE": "A::B", "TASK": "pay", "PREFIX": "DE", "KNOWN": "yes"}
+
+
+def test_variables_are_expanded_in_every_string_value(write_template: Write) -> None:
+    [template], problems, _ = load_templates([str(write_template(EXPANDED))], variables=VARIABLES)
+
+    assert problems == []
+    assert (template.name, template.namespace) == ("flow", "payments")
+    [step] = template.steps
+    assert (step.name, step.callable, step.task) == ("pay", "A::B", "shop.pay")
+    [event] = step.events
+    assert event.declaration.delivery_mode is DeliveryMode.FAST
+    assert event.declaration.schema == {"properties": {"card": {"pattern": "^DE[0-9]{3}$"}}}
+    assert [declared.declaration.name for declared in template.events] == ["flow.flagged"]
+
+
+def test_an_unset_variable_where_only_an_orchestrator_looks_is_kept_as_it_is(write_template: Write) -> None:
+    [template], problems, warnings = load_templates([str(write_template(EXPANDED))], variables=VARIABLES)
+
+    assert (problems, warnings) == ([], [])
+    assert template.description == "By ${TEAM}."
+    assert template.steps[0].definition["handler"]["initialization"] == {"urls": ["${URL}", "yes", "${KNOWN}"]}
+
+
+@pytest.mark.parametrize(
+    ("variable", "line", "field"),
+    [("FLOW", 1, "name"), ("STEP", 7, "name"), ("CALLABLE", 9, "callable"), ("TASK", 10, "task"), ("PREFIX", 17, "pattern")],
+)
+def test_an_unset_variable_where_it_matters_is_the_one_error_of_its_line(
+    write_template: Write, variable: str, line: int, field: str
+) -> None:
+    variables = {name: value for name, value in VARIABLES.items() if name != variable}
+
+    templates, [problem], _ = load_templates([str(write_template(EXPANDED))], variables=variables)
+
+    assert templates == []
+    assert problem.line == line
+    assert problem.message.startswith(f"{field}: environment variable {variable} is not set. Set it, or give a default: ")
+
+
+def test_a_reference_that_is_kept_is_not_also_told_to_be_a_bad_value(write_template: Write) -> None:
+    path = write_template("name: x\nnamespace_name: ${NO}\ndomain_events:\n  - {name: a.b, condition: '${NO}'}\n  - {name: c}\n")
+
+    _, problems, _ = load_templates([str(path)], variables={})
+
+    assert [(problem.line, problem.message.partition(" ")[0]) for problem in problems] == [
+        (2, "namespace_name:"),
+        (4, "condition:"),
+        (5, "bad"),
+    ]
+
+
+def test_an_expanded_value_is_checked_like_any_other(write_template: Write) -> None:
+    variables = {**VARIABLES, "NS": "Pay-ments", "MODE": "fsat", "WHAT": "Odd"}
+
+    _, problems, _ = load_templates([str(write_template(EXPANDED))], variables=variables)
+
+    assert [problem.line for problem in problems] == [2, 14, 5]
+
+
+def test_a_value_stays_a_string_whatever_it_looks_like(write_template: Write) -> None:
+    text = EXPANDED.replace("delivery_mode: ${MODE:-fast}", "confirm: ${CONFIRM:-true}")
+
+    _, [problem], _ = load_templates([str(write_template(text))], variables=VARIABLES)
+
+    assert (problem.line, problem.message) == (14, "confirm must be true or false, not 'true'")
+
+
+def test_variables_come_from_the_process_environment(write_template: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPLATE_TEST_NAME", "from_env")
+
+    [template], *_ = load_templates([str(write_template("name: ${TEMPLATE_TEST_NAME}\nnamespace_name: y\n"))])
+
+    assert template.name == "from_env"
+
+
+# Environments
+
+
+OVERRIDDEN = """\
+name: checkout
+namespace_name: payments
+steps:
+  - name: pay
+    handler: {task: shop.pay, initialization: {url: "${LIVE_URL}"}}
+    publishes_events:
+      - name: payment.processed
+environments:
+  test:
+    steps:
+      - name: pay
+        handler: {task: shop.fake_pay}
+        publishes_events:
+          - name: payment.pretended
+            delivery_mode: fast
+  broken:
+    steps:
+      - name: pay
+        publishes_events:
+          - name: payment.pretended
+            delivery_mode: fsat
+"""
+
+
+def test_the_environments_overrides_count_and_no_others(write_template: Write) -> None:
+    path = str(write_template(OVERRIDDEN))
+
+    [plain], *_ = load_templates([path])
+    [tested], *_ = load_templates([path], "test")
+    [other], *_ = load_templates([path], "production")
+
+    assert plain == other
+    assert plain.steps[0].task == "shop.pay"
+    assert tested.steps[0].task == "shop.fake_pay"
+    assert [event.declaration.name for event in tested.steps[0].events] == ["payment.pretended"]
+    assert tested.steps[0].definition["handler"]["initialization"] == {"url": "${LIVE_URL}"}
+
+
+def test_a_mistake_in_an_override_is_told_with_the_overrides_line(write_template: Write) -> None:
+    templates, [problem], _ = load_templates([str(write_template(OVERRIDDEN))], "broken")
+
+    assert templates == []
+    assert (problem.line, problem.message) == (21, "unknown delivery_mode 'fsat'. Did you mean 'fast'?")
+
+
+def test_a_variable_that_an_override_replaces_need_not_be_set(write_template: Write) -> None:
+    path = str(write_template(OVERRIDDEN.replace("task: shop.pay,", "task: '${LIVE_TASK}',")))
+
+    assert load_templates([path], "test", {}).problems == []
+    [problem] = load_templates([path], None, {}).problems
+    assert problem.line == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line", "message"),
+    [
+        ("environments: [test]", 2, "environments must be a mapping, not ['test']"),
+        ("environments: {test: x}", 2, "environment 'test' must be a mapping, not 'x'"),
+        ("environments: {test: {steps: {}}}", 2, "steps of an environment must be a list, not {}"),
+        ("environments: {test: {task_handler: x}}", 2, "task_handler must be a mapping, not 'x'"),
+        ("environments:\n  test:\n    steps:\n      - pay", 5, "an override is a mapping with the 'name' of a step, or ALL"),
+        ("environments:\n  test:\n    steps:\n      - retry:", 5, "an override is a mapping with the 'name' of a step, or ALL"),
+    ],
+)
+def test_a_malformed_override_is_an_error_in_its_environment(write_template: Write, wrong: str, line: int, message: str) -> None:
+    path = str(write_template(f"name: x\n{wrong}\nnamespace_name: y\nsteps: [{{name: pay}}]\n"))
+
+    templates, [problem], _ = load_templates([path], "test")
+
+    assert templates == []
+    assert problem.line == line
+    assert problem.message.startswith(message)
+    assert load_templates([path]).problems == []
+
+
+def test_what_nothing_knows_in_any_environment_is_a_warning_with_its_line(write_template: Write) -> None:
+    text = OVERRIDDEN.replace("      - name: pay\n        handler:", "      - name: pey\n        handlr:").replace(
+        "broken:\n", "broken:\n    stps:\n"
+    )
+
+    templates, problems, warnings = load_templates([str(write_template(text))])
+
+    assert (len(templates), problems) == (1, [])
+    assert [(warning.line, warning.message) for warning in warnings] == [
+        (12, "unknown field 'handlr' in a step. Did you mean 'handler'?"),
+        (11, "override for step 'pey', which the template does not have. Did you mean 'pay'?"),
+        (17, "unknown field 'stps' in an environment. Did you mean 'steps'?"),
+    ]
+
+
+# Limits
+
+
+def _load(write_template: Write, text: str, environment: str | None = None, **variables: str) -> tuple[int, list[str]]:
+    templates, problems, _ = load_templates([str(write_template(text))], environment, variables)
+    return len(templates), [problem.message for problem in problems]
+
+
+def test_what_comes_out_of_variables_is_bounded_for_the_whole_file(write_template: Write) -> None:
+    head = "name: x\nnamespace_name: y\nmetadata:\n"
+
+    assert _load(write_template, head + "  - ${BIG}\n" * 10, BIG="x" * 100_000) == (1, [])
+    assert _load(write_template, head + "  - ${BIG}\n" * 11, BIG="x" * 100_000) == (
+        0,
+        ["more than 1048576 characters once variables are expanded"],
+    )
+    assert _load(write_template, f"{head}  - {'${BIG}' * 100_000}\n", BIG="x" * 100_000)[0] == 0
+
+
+def test_what_an_override_for_all_steps_makes_is_bounded(write_template: Write) -> None:
+    steps = "".join(f"  - {{name: s{number}}}\n" for number in range(1000))
+    many = ", ".join(f"k{number}: 1" for number in range(1000))
+    override = f"environments:\n  test:\n    steps:\n      - name: ALL\n        handler: {{initialization: {{{many}}}}}\n"
+    text = f"name: x\nnamespace_name: y\nsteps:\n{steps}{override}"
+
+    assert _load(write_template, text) == (1, [])
+    assert _load(write_template, text, "test") == (0, ["more than 100000 values once overrides are applied"])
+
+
+def test_overrides_that_are_many_are_bounded(write_template: Write) -> None:
+    steps = "".join(f"  - {{name: s{number}}}\n" for number in range(1000))
+    overrides = "      - {name: ALL, timeout_seconds: 1}\n" * 1000
+
+    text = f"name: x\nnamespace_name: y\nsteps:\n{steps}environments:\n  test:\n    steps:\n{overrides}"
+
+    assert _load(write_template, text, "test") == (0, ["more than 100000 values once overrides are applied"])
+
+
+def test_no_more_than_a_hundred_warnings_and_problems_of_a_file_are_told(write_template: Write) -> None:
+    unknown = "".join(f"odd_{number}: 1\n" for number in range(5000))
+    steps = "".join(f"  - {number}\n" for number in range(5000))
+
+    _, problems, warnings = load_templates([str(write_template(f"{unknown}steps:\n{steps}"))])
+
+    assert (len(problems), len(warnings)) == (101, 101)
+    assert "the others are not told" in problems[-1].message
+    assert "the others are not told" in warnings[-1].message

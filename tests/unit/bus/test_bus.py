@@ -27,7 +27,7 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.registry = SubscriberRegistry()
         self.counters = Counters()
-        settings = {"buffer_size": 100, "timeout": LONG, "log_errors": True, "log_dropped": True}
+        settings = {"buffer_size": 100, "timeout": LONG, "deduplication_size": 0, "log_errors": True, "log_dropped": True}
         self.bus = InProcessBus(self.registry, self.counters, **{**settings, **options})
 
     def count(self, name: str, reason: str = "", event_name: str = "payment.processed") -> int:

@@ -1,0 +1,142 @@
+"""Checks task templates, and with an app also what they are bound to; what the ``check`` command reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_tasker_events.cli.describe import describe
+from celery_tasker_events.declaration import EventDeclaration
+from celery_tasker_events.errors import ConfigurationError, Problem
+from celery_tasker_events.plugin import DomainEvents
+from celery_tasker_events.publisher import PublisherRegistry
+from celery_tasker_events.schema import PayloadValidator
+from celery_tasker_events.template import DeclaredEvent, TaskTemplate, load_templates
+
+__all__ = ["Report", "check_app", "check_files"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        errors: What keeps an app from starting.
+        warnings: What is accepted, and is likely a mistake.
+        notes: What could not be checked.
+        tasks: The Celery task of each step that has events, by workflow and step name; empty without an app.
+        decorated: Events that decorators declare, described.
+    """
+
+    templates: Sequence[TaskTemplate]
+    errors: Sequence[Problem]
+    warnings: Sequence[Problem]
+    notes: Sequence[Problem] = ()
+    tasks: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+    decorated: Sequence[Mapping[str, Any]] = ()
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The templates' steps, as JSON data."""
+        return [
+            {
+                "name": step.name,
+                "template": template.workflow,
+                "handler": step.task or step.callable,
+                "task": self.tasks.get((template.workflow, step.name)),
+                "file": step.source,
+                "line": step.line,
+            }
+            for template in self.templates
+            for step in template.steps
+        ]
+
+    def events(self) -> list[Mapping[str, Any]]:
+        """All events, as JSON data: those of the templates, then those of decorators."""
+        return [*self._template_events(), *self.decorated]
+
+    def _template_events(self) -> Iterator[Mapping[str, Any]]:
+        for template in self.templates:
+            for declared in template.events:
+                yield self._event(template, declared, None)
+            for step in template.steps:
+                for declared in step.events:
+                    yield self._event(template, declared, step.name)
+
+    def _event(self, template: TaskTemplate, declared: DeclaredEvent, step: str | None) -> Mapping[str, Any]:
+        described = describe(
+            declared.declaration,
+            declared.declaration.namespace or template.namespace,
+            task=self.tasks.get((template.workflow, step)) if step else None,
+            step=step,
+            workflow=template.workflow,
+        )
+        return {**described, "file": declared.source, "line": declared.line}
+
+
+def check_files(files: Iterable[str], environment: str | None) -> Report:
+    """Check templates by themselves: the names of tasks and registered publishers can't be looked up."""
+    loaded = load_templates(files, environment)
+    registry = PublisherRegistry()
+    errors = list(loaded.problems)
+    notes: list[Problem] = []
+    for declared in _declared(loaded.templates):
+        declaration = declared.declaration
+        for field, message in _problems(declaration, registry):
+            errors.append(_at(declared, field, message))
+        if declaration.publisher and not _is_import_path(declaration.publisher):
+            notes.append(_at(declared, "publisher", f"publisher {declaration.publisher!r} is not looked up without an app"))
+    return Report(loaded.templates, errors, loaded.warnings, notes)
+
+
+def check_app(plugin: DomainEvents, files: Sequence[str], environment: str | None) -> Report:
+    """Check the app's declarations with its templates, or with these files in their place."""
+    try:
+        settings = plugin.settings
+        if files:
+            settings = dataclasses.replace(settings, templates=files)
+        if environment is not None:
+            settings = dataclasses.replace(settings, environment=environment)
+        catalog = plugin.compile(settings)
+    except ConfigurationError as error:
+        return Report((), error.problems, ())
+    tasks: dict[tuple[str, str], str] = {}
+    decorated = []
+    for task, step in catalog.steps().items():
+        for bound in step.events:
+            if bound.workflow is None:
+                described = describe(bound.declaration, bound.namespace, task=task, step=bound.step_name, workflow=None)
+                decorated.append({**described, "file": None, "line": None})
+            elif bound.step_name is not None:
+                tasks[bound.workflow, bound.step_name] = task
+    return Report(catalog.templates, [*catalog.problems, *catalog.unbound], catalog.warnings, tasks=tasks, decorated=decorated)
+
+
+def _declared(templates: Iterable[TaskTemplate]) -> Iterator[DeclaredEvent]:
+    for template in templates:
+        yield from template.events
+        for step in template.steps:
+            yield from step.events
+
+
+def _problems(declaration: EventDeclaration, registry: PublisherRegistry) -> Iterator[tuple[str, str]]:
+    try:
+        if declaration.schema is not None:
+            PayloadValidator(declaration.schema)
+    except ConfigurationError as error:
+        yield "schema", str(error)
+    try:
+        if declaration.publisher is not None and _is_import_path(declaration.publisher):
+            registry.resolve(declaration.publisher)
+    except ConfigurationError as error:
+        yield "publisher", str(error)
+
+
+def _is_import_path(publisher: str) -> bool:
+    return "." in publisher or ":" in publisher
+
+
+def _at(declared: DeclaredEvent, field: str, message: str) -> Problem:
+    line = declared.field_lines.get(field, declared.line)
+    return Problem(f"event {declared.declaration.name!r}: {message}", declared.source, line)

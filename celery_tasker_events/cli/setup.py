@@ -1,0 +1,36 @@
+"""``domain-events setup``: prepares the database."""
+
+from __future__ import annotations
+
+import click
+import psycopg
+
+from celery_tasker_events.cli.app import sound_plugin_of
+from celery_tasker_events.durable.message import dead_letter_queue
+from celery_tasker_events.durable.pool import connect
+from celery_tasker_events.durable.queues import set_up
+from celery_tasker_events.settings import masked_dsn
+
+__all__ = ["setup"]
+
+
+@click.command(name="setup")
+@click.option("--dsn", help="Another database than tasker_events_dsn, such as postgresql://user@host/database.")
+@click.pass_context
+def setup(ctx: click.Context, dsn: str | None) -> None:
+    """Install PGMQ where it is missing and create the declared queues. Safe to repeat, and to run twice at once."""
+    plugin = sound_plugin_of(ctx)
+    dsn = dsn or plugin.settings.dsn
+    if dsn is None:
+        raise click.UsageError("no database: set tasker_events_dsn in the app's configuration or give --dsn")
+    queues = plugin.catalog.durable_queues()
+    try:
+        with connect(dsn) as connection:
+            report = set_up(connection, {*queues, *map(dead_letter_queue, queues)})
+    except psycopg.Error as error:
+        raise click.ClickException(f"setting up {masked_dsn(dsn)} failed: {error}") from error
+    click.echo(f"PGMQ: installed as {report.installed}" if report.installed else "PGMQ: was installed already")
+    for queue in report.created:
+        click.echo(f"queue {queue}: created")
+    for queue in report.existing:
+        click.echo(f"queue {queue}: existed already")

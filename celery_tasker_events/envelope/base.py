@@ -1,0 +1,105 @@
+"""What every envelope does, and the parts of the wire format that more than one of them has."""
+
+from __future__ import annotations
+
+import datetime
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from celery_tasker_events import values
+from celery_tasker_events.event import DomainEvent, EventMetadata
+
+__all__ = ["METADATA_FIELDS", "Envelope", "metadata_of", "read_metadata", "read_timestamp", "timestamp", "workflow_group"]
+
+#: What every event tells of its origin, in the order in which it stands on the wire.
+METADATA_FIELDS = (
+    "task_uuid",
+    "step_uuid",
+    "step_name",
+    "namespace",
+    "correlation_id",
+    "fired_at",
+    "fired_by",
+    "idempotency_key",
+)
+
+
+class Envelope(ABC):
+    """One way in which a domain event looks on the wire, there and back. It has no state: one serves all threads."""
+
+    #: The value of ``tasker_events_envelope``.
+    name: ClassVar[str]
+
+    @abstractmethod
+    def to_message(self, event: DomainEvent, traceparent: str | None = None) -> bytes:
+        """Return the event as one JSON object in UTF-8.
+
+        Args:
+            traceparent: W3C trace context, for an envelope whose own standard has a place for it.
+
+        Raises:
+            NotSerialisable: if a part of the event is not JSON data.
+        """
+
+    @abstractmethod
+    def from_message(self, message: Mapping[str, Any]) -> DomainEvent:
+        """Read a message of this envelope, as a PGMQ client decodes it.
+
+        Raises:
+            KeyError, TypeError or ValueError: if it is not one.
+        """
+
+    @abstractmethod
+    def recognises(self, message: Mapping[str, Any]) -> bool:
+        """Return whether the message is in this envelope; a message is in one at most."""
+
+    def headers(self, event: DomainEvent, traceparent: str | None = None) -> bytes:
+        """Return the PGMQ headers of the event: ``x-pgmq-group`` lets grouped reads give each workflow in order.
+
+        Args:
+            traceparent: W3C trace context of the step, if it has one.
+        """
+        headers = {"idempotency_key": event.metadata.idempotency_key, "x-pgmq-group": workflow_group(event)}
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
+        return values.encode(headers)
+
+
+def workflow_group(event: DomainEvent) -> str:
+    """Return what the events of one workflow have in common, and those of another have not."""
+    return event.metadata.task_uuid or event.metadata.correlation_id
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """Return a UTC datetime as RFC 3339 with microseconds."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def read_timestamp(text: str) -> datetime.datetime:
+    # Python 3.10 reads no "Z".
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def metadata_of(event: DomainEvent) -> dict[str, Any]:
+    """Return the metadata as an object, what a publisher added beside the standard fields, which it can't replace."""
+    metadata = event.metadata
+    return {
+        **metadata.extra,
+        "task_uuid": metadata.task_uuid,
+        "step_uuid": metadata.step_uuid,
+        "step_name": metadata.step_name,
+        "namespace": metadata.namespace,
+        "correlation_id": metadata.correlation_id,
+        "fired_at": timestamp(metadata.fired_at),
+        "fired_by": metadata.fired_by,
+        "idempotency_key": metadata.idempotency_key,
+    }
+
+
+def read_metadata(message_metadata: Mapping[str, Any]) -> EventMetadata:
+    """Read what :func:`metadata_of` wrote."""
+    extra = dict(message_metadata)
+    fields = {name: extra.pop(name) for name in METADATA_FIELDS}
+    fields["fired_at"] = read_timestamp(fields["fired_at"])
+    return EventMetadata(**fields, extra=extra)

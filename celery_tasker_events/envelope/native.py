@@ -1,0 +1,64 @@
+"""The native envelope: the event's own fields, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery_tasker_events import values
+from celery_tasker_events.envelope.base import Envelope, metadata_of, read_metadata
+from celery_tasker_events.event import DomainEvent, ExecutionResult, StepError
+
+__all__ = ["NativeEnvelope", "execution_of", "read_execution"]
+
+
+class NativeEnvelope(Envelope):
+    name = "native"
+
+    def to_message(self, event: DomainEvent, traceparent: str | None = None) -> bytes:
+        return values.encode(
+            {
+                "event_id": event.event_id,
+                "event_name": event.event_name,
+                "event_version": event.event_version,
+                "payload": event.payload,
+                "execution_result": execution_of(event),
+                "metadata": metadata_of(event),
+            }
+        )
+
+    def from_message(self, message: Mapping[str, Any]) -> DomainEvent:
+        return DomainEvent(
+            event_id=message["event_id"],
+            event_name=message["event_name"],
+            event_version=message["event_version"],
+            payload=message["payload"],
+            metadata=read_metadata(message["metadata"]),
+            execution_result=read_execution(message["execution_result"]),
+        )
+
+    def recognises(self, message: Mapping[str, Any]) -> bool:
+        return "execution_result" in message and "event_id" in message
+
+
+def execution_of(event: DomainEvent) -> dict[str, Any]:
+    """Return how the step ended, as an object."""
+    result = event.execution_result
+    error = result.error
+    return {
+        "success": result.success,
+        "status": result.status,
+        "error": error and {"type": error.type, "message": error.message, "retryable": error.retryable},
+        "metadata": result.metadata,
+    }
+
+
+def read_execution(execution: Mapping[str, Any]) -> ExecutionResult:
+    """Read what :func:`execution_of` wrote."""
+    error = execution["error"]
+    return ExecutionResult(
+        success=execution["success"],
+        status=execution["status"],
+        error=error and StepError(**error),
+        metadata=execution["metadata"],
+    )

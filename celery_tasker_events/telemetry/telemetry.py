@@ -1,0 +1,97 @@
+"""Telemetry: the one object that the core tells how its events fare; it does nothing where nobody uses OpenTelemetry."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields
+from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
+
+if TYPE_CHECKING:
+    from celery_tasker_events.telemetry.otel import Otel
+
+__all__ = ["Telemetry"]
+
+
+class Telemetry:
+    """What one runtime tells OpenTelemetry, once somebody in this process has loaded it.
+
+    Args:
+        counters: They are read whenever metrics are collected; counting itself costs nothing more.
+        channels: How many items wait in each buffer, by name: called on the thread that collects metrics.
+        otel: For tests; by default that of the process.
+    """
+
+    def __init__(
+        self, counters: Counters, channels: Mapping[str, Callable[[], int]] | None = None, otel: Otel | None = None
+    ) -> None:
+        self._counters = counters
+        self._channels = channels or {}
+        self._given_otel = otel
+        self._otel: Otel | None = None
+        self._broken = False
+        self._trouble = RateLimitedWarning("%d events without telemetry: OpenTelemetry failed: %s: %s")
+
+    def trail(self, fields: Mapping[str, Any], fired_at: float, span_context: Any) -> Trail:
+        """Begin to follow an event.
+
+        Args:
+            fields: Its log fields.
+            fired_at: POSIX timestamp in seconds of its outcome, from which its duration counts.
+            span_context: What :func:`~celery_tasker_events.telemetry.trail.current_span_context` said there.
+        """
+        try:
+            otel = self._otel or self._find_otel()
+            return NO_TRAIL if otel is None else _Guarded(otel.trail(fields, fired_at, span_context), self._trouble)
+        except Exception as error:  # a user's sampler or span processor must not cost an event
+            _tell(self._trouble, error)
+            return NO_TRAIL
+
+    def close(self) -> None:
+        """Tell nothing about the buffers any more; what was counted stays."""
+        if self._otel is not None:
+            self._otel.forget(self._channels)
+
+    def _find_otel(self) -> Otel | None:
+        # Only who has loaded OpenTelemetry can have configured it. It may happen at any time, so it is looked for
+        # until it is there, and never loaded for its own sake.
+        if self._given_otel is None and ("opentelemetry" not in sys.modules or self._broken):
+            return None
+        try:
+            from celery_tasker_events.telemetry.otel import otel_of_process
+        except ImportError:
+            # Some other part of OpenTelemetry's namespace is loaded, without its API.
+            self._broken = True
+            return None
+        self._otel = self._given_otel or otel_of_process()
+        self._otel.watch(self._counters, self._channels)
+        return self._otel
+
+
+class _Guarded(Trail):
+    """A trail whose errors are told and go no further."""
+
+    def __init__(self, trail: Trail, trouble: RateLimitedWarning) -> None:
+        self._trail = trail
+        self._trouble = trouble
+        self.traceparent = trail.traceparent
+
+    def published(self, message_id: int | None = None) -> None:
+        try:
+            self._trail.published(message_id)
+        except Exception as error:
+            _tell(self._trouble, error)
+
+    def failed(self, stage: str, error: BaseException | None = None) -> None:
+        try:
+            self._trail.failed(stage, error)
+        except Exception as telemetry_error:
+            _tell(self._trouble, telemetry_error)
+
+
+def _tell(trouble: RateLimitedWarning, error: Exception) -> None:
+    told = error_fields(error)
+    trouble.add(told["error_type"], told["error"], fields=lambda: told)

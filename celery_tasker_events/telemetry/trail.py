@@ -1,0 +1,47 @@
+"""Trail: what telemetry follows of one event, from its outcome to its commit; this one leaves no trace at all."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["NO_TRAIL", "Trail", "current_span_context"]
+
+
+class Trail:
+    """One event on its way. Whoever brings it to its end says how: once, on any thread.
+
+    Attributes:
+        traceparent: W3C trace context that goes with the event, or None where there is no trace.
+    """
+
+    traceparent: str | None = None
+
+    def published(self, message_id: int | None = None) -> None:
+        """The event is committed, or for a fast one, handed to the bus.
+
+        Args:
+            message_id: PGMQ's id of the message; None for a fast event.
+        """
+
+    def failed(self, stage: str, error: BaseException | None = None) -> None:
+        """The event will never be published.
+
+        Args:
+            stage: Where on its way, such as ``"schema"``.
+        """
+
+
+NO_TRAIL = Trail()
+
+
+def current_span_context() -> Any:
+    """Return OpenTelemetry's context of the span that is current on this thread, or None where there is none.
+
+    It is called on the task's thread: it costs a look-up where nobody has loaded OpenTelemetry, and loads nothing.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return context if context.is_valid else None
