@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Shop:
     def start(
         self,
         *options: str,
+        pool: str = "prefork",
         app: str = "shop",
         environment: dict[str, str] | None = None,
         wait_ready: bool = True,
@@ -34,7 +35,7 @@ class Shop:
         """Start a worker. Keywords are settings, without their prefix ``tasker_events_``."""
         conf = {**self.settings, **{f"tasker_events_{key}": value for key, value in settings.items()}}
         log = self._folder / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(app, APPS, log, {"SHOP_SETTINGS": json.dumps(conf), **(environment or {})}, *options)
+        worker = WorkerProcess(app, APPS, log, {"SHOP_SETTINGS": json.dumps(conf), **(environment or {})}, *options, pool=pool)
         self.workers.append(worker)
         return worker.start(wait_ready=wait_ready)
 
@@ -48,6 +49,20 @@ class Shop:
         if consumer := getattr(self.client.backend, "result_consumer", None):
             consumer.stop()
         self.client.close()
+
+
+@pytest.fixture(scope="session")
+def make_shop() -> Iterator[Callable[[Path], Shop]]:
+    """Makes shops for fixtures of any scope; their workers are gone when the session ends."""
+    shops: list[Shop] = []
+
+    def make(folder: Path) -> Shop:
+        shops.append(Shop(folder))
+        return shops[-1]
+
+    yield make
+    for shop in shops:
+        shop.kill()
 
 
 @pytest.fixture
