@@ -6,7 +6,7 @@ from celery_tasker_events.bus.registry import subscribe, unsubscribe
 from celery_tasker_events.bus.stream import EventStream
 from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.declaration import Condition, DeliveryMode, EventDeclaration, publishes_events
-from celery_tasker_events.errors import ConfigurationError, PgmqMissing, TaskerEventsError
+from celery_tasker_events.errors import ConfigurationError, PgmqMissing, StreamClosed, TaskerEventsError
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, StepError
 from celery_tasker_events.plugin import DomainEvents
 from celery_tasker_events.publisher import BasePublisher, GenericPublisher, StepContext, StepResult
@@ -30,6 +30,7 @@ __all__ = [
     "StepContext",
     "StepError",
     "StepResult",
+    "StreamClosed",
     "TaskerEventsError",
     "publishes_events",
     "subscribe",

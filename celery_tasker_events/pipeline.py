@@ -58,6 +58,8 @@ class Pipeline:
         self._telemetry = telemetry or Telemetry(counters)
 
     def publish(self, publication: Publication) -> None:
+        # An event that is skipped or fails is counted too, and may be the only one that this process ever has.
+        self._telemetry.attach()
         for bound in publication.events:
             stage = _Stage(publication.confirmation if bound.confirm else None)
             try:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["DomainEvents"]
 
 H = TypeVar("H", bound=Handler)
+S = TypeVar("S", bound=BaseSubscriber)
 
 #: Attribute of a Celery app: its plugin.
 _ATTRIBUTE = "_tasker_events"
@@ -143,7 +144,7 @@ class DomainEvents:
 
         return decorate
 
-    def register_subscriber(self, subscriber: BaseSubscriber | type[BaseSubscriber]) -> BaseSubscriber:
+    def register_subscriber(self, subscriber: S | type[S]) -> S:
         """Subscribe a class derived from BaseSubscriber, or an object of one, to the events of this app.
 
         Returns:
@@ -155,9 +156,13 @@ class DomainEvents:
         """
         return self._subscribers.register(subscriber)
 
+    def unsubscribe(self, subscriber: object) -> bool:
+        """Undo :meth:`subscribe` or :meth:`register_subscriber`; return whether it was subscribed in this app."""
+        return self._subscribers.remove(subscriber)
+
     @property
     def subscribers(self) -> SubscriberRegistry:
-        """The subscribers of this app: ``start_all``, ``stop_all``, ``statistics``, ``remove``."""
+        """The subscribers of this app: ``start_all``, ``stop_all``, ``running``, ``statistics``."""
         return self._subscribers
 
     def stream(
@@ -178,7 +183,8 @@ class DomainEvents:
             ConfigurationError: if ``tasker_events_ffi_integration_enabled`` is off.
         """
         if not self.settings.ffi_integration_enabled:
-            raise ConfigurationError("streams are switched off: tasker_events_ffi_integration_enabled is False")
+            switch = "tasker_events_ffi_integration_enabled"
+            raise ConfigurationError([Problem("event streams are switched off: set it to True to read one", switch)])
         return self._current_runtime().streams.open(patterns or ("*",), buffer_size, on_lag)
 
     def publish(

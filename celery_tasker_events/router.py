@@ -9,6 +9,7 @@ from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.event import DomainEvent
+from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import event_fields, failure_fields, logger
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
@@ -24,16 +25,17 @@ class DurablePath(Protocol):
 
 
 class Router:
-    """Hands each event to the paths of its mode; both paths only queue it, and an error of the bus is logged.
+    """Hands each event to the paths of its mode; both paths only queue it, and an error of the bus is counted and logged.
 
     Args:
         envelope: How an event looks on the durable path; the bus passes the event itself on.
     """
 
-    def __init__(self, bus: BusPath, durable: DurablePath, envelope: Envelope) -> None:
+    def __init__(self, bus: BusPath, durable: DurablePath, envelope: Envelope, counters: Counters) -> None:
         self._bus = bus
         self._durable = durable
         self._envelope = envelope
+        self._counters = counters
 
     def route(
         self, event: DomainEvent, mode: DeliveryMode, confirmation: Confirmation | None = None, trail: Trail = NO_TRAIL
@@ -51,6 +53,7 @@ class Router:
             try:
                 self._bus.publish(event)
             except Exception as error:
+                self._counters.add("failed", event.event_name, event.metadata.namespace, "bus")
                 logger.warning(
                     "Domain event %s not put on the bus",
                     event.event_name,

@@ -50,7 +50,7 @@ class Runtime:
                 "broadcast": self._bus.depth,
             },
         )
-        router = Router(self._bus, self._durable, envelope.by_name(settings.envelope))
+        router = Router(self._bus, self._durable, envelope.by_name(settings.envelope), self.counters)
         pipeline = Pipeline(router, self._durable, self.counters, self._telemetry)
         self._dispatcher = Dispatcher(
             pipeline.publish, settings.command_buffer_size, self.counters, log_dropped=settings.log_dropped_events

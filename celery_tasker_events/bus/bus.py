@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -81,7 +82,7 @@ class InProcessBus:
         self._arrived = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
         self._busy = threading.Condition(self._lock)
-        self._watch_asleep = False
+        self._watch_wakes = 0.0
         self._shift: _Shift | None = None
         self._closing = False
 
@@ -91,17 +92,20 @@ class InProcessBus:
         buffers = self.streams.matching(event.event_name)
         if not subscriptions and not buffers:
             return
+        lost: Sequence[DomainEvent] = ()
         with self._lock:
             repeated = bool(buffers) and self._seen_by_streams.has(event)
             if buffers and not repeated:
                 self._seen_by_streams.add(event)
-                self.streams.offer(event, buffers)
+                lost = self.streams.offer(event, buffers)
             accepted = True
             if subscriptions:
                 if self._seen.has(event):
                     repeated = True
                 else:
                     accepted = self._queue(event, subscriptions)
+        # Logged without the lock, here and elsewhere: a log handler that hangs must hold nobody up.
+        self.streams.tell_lost(lost)
         if repeated:
             self._count("skipped", event, "duplicate")
         if not accepted:
@@ -126,9 +130,13 @@ class InProcessBus:
         drained = self.drain(timeout)
         with self._lock:
             self._closing = True
+            left = [event for event, _ in self._waiting]
+            self._waiting.clear()
             shift = self._shift
             self._arrived.notify_all()
             self._busy.notify_all()
+        for event in left:
+            self._count("dropped", event, "shutdown")
         self.streams.end()
         if shift is not None:
             ends = shift.caller.cancel() or drained
@@ -183,7 +191,7 @@ class InProcessBus:
             shift.started = time.monotonic()
             shift.due = shift.started + self._timeout
             self._registry.book.begin(subscription)
-            if self._watch_asleep:
+            if shift.due < self._watch_wakes:
                 self._busy.notify()
             return subscription, shift.event
 
@@ -229,25 +237,29 @@ class InProcessBus:
         self._count(name, shift.event, reason)
 
     def _watch(self) -> None:
+        while (late := self._next_late_call()) is not None:
+            self._tell_timeout(*late, "it is left behind")
+
+    def _next_late_call(self) -> tuple[Subscription, DomainEvent] | None:
         with self._lock:
             while not self._closing:
                 shift = self._shift
-                if shift is None or shift.due is None:
-                    self._watch_asleep = True
-                    self._busy.wait()
-                    self._watch_asleep = False
-                elif (left := shift.due - time.monotonic()) > 0:
-                    self._busy.wait(left)
-                else:
-                    self._relieve(shift)
+                due = math.inf if shift is None or shift.due is None else shift.due
+                left = due - time.monotonic()
+                if shift is not None and left <= 0:
+                    return self._relieve(shift)
+                self._watch_wakes = due
+                self._busy.wait(None if due == math.inf else left)
+                self._watch_wakes = 0.0
+        return None
 
-    def _relieve(self, shift: _Shift) -> None:
+    def _relieve(self, shift: _Shift) -> tuple[Subscription, DomainEvent]:
         assert shift.calling is not None
         assert shift.event is not None
         shift.relieved = True
         self._count_call(shift, CallResult.TIMED_OUT)
-        self._tell_timeout(shift.calling, shift.event, "it is left behind")
         self._start_shift(_Shift(event=shift.event, remaining=shift.remaining))
+        return shift.calling, shift.event
 
     def _tell_timeout(self, subscription: Subscription, event: DomainEvent, consequence: str) -> None:
         logger.warning(

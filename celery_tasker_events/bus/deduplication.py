@@ -24,7 +24,9 @@ class SeenEvents:
 
     def has(self, event: DomainEvent) -> bool:
         """Whether an event with its id or with its idempotency key came before."""
-        return _touch(self._ids, event.event_id) or _touch(self._keys, _key(event))
+        # Both, for both are to be remembered longer.
+        known = (_touch(self._ids, event.event_id), _touch(self._keys, _key(event)))
+        return any(known)
 
     def add(self, event: DomainEvent) -> None:
         if self._size:

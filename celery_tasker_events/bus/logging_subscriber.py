@@ -53,7 +53,7 @@ class LoggingSubscriber(BaseSubscriber):
 
 
 def _level(level: int | str) -> int:
-    number = level if isinstance(level, int) else logging.getLevelName(level.upper())
+    number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
     if not isinstance(number, int):
         raise ValueError(f"LoggingSubscriber: level must be a number or a name such as 'INFO', not {level!r}")
     return number

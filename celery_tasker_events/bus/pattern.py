@@ -47,7 +47,7 @@ def patterns_of(given: object) -> tuple[Pattern, ...]:
         ValueError: if one is no pattern, or if there is none.
     """
     texts = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-    patterns = tuple(Pattern(text) for text in dict.fromkeys(texts))
+    patterns = {pattern.text: pattern for pattern in map(Pattern, texts)}
     if not patterns:
         raise ValueError("no pattern is given: '*' is for every event")
-    return patterns
+    return tuple(patterns.values())

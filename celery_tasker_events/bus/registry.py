@@ -18,6 +18,7 @@ __all__ = ["Handler", "SubscriberRegistry", "Subscription", "shared_subscription
 
 Handler = Callable[[DomainEvent], Any]
 H = TypeVar("H", bound=Handler)
+S = TypeVar("S", bound=BaseSubscriber)
 
 
 class Subscription:
@@ -95,7 +96,7 @@ class SubscriberRegistry:
             if wanted.text not in (s.patterns[0].text for s in self._subscriptions if _same(s.origin, handler)):
                 self._subscriptions = (*self._subscriptions, Subscription([wanted], handler, handler))
 
-    def register(self, subscriber: BaseSubscriber | type[BaseSubscriber]) -> BaseSubscriber:
+    def register(self, subscriber: S | type[S]) -> S:
         """Subscribe an object of a class; the same class or object counts once.
 
         Returns:
@@ -112,7 +113,7 @@ class SubscriberRegistry:
                 "a function subscribes with @events.subscribe(pattern)"
             )
         for known in self._subscriptions:
-            if known.origin is subscriber and isinstance(known.handler, BaseSubscriber):
+            if known.origin is subscriber and isinstance(known.handler, cls):
                 return known.handler
         made = subscriber.make() if isinstance(subscriber, type) else subscriber
         subscription = Subscription(made.patterns(), made, subscriber)
@@ -149,8 +150,9 @@ class SubscriberRegistry:
 
 
 def _same(known: object, given: object) -> bool:
-    # Compared with ==, too: every look-up of a bound method makes another object.
-    return known is given or bool(known == given)
+    # Compared with ==, too: every look-up of a bound method makes another object. But two subscribers that are equal, as
+    # objects of a dataclass may be, are still two.
+    return known is given or (not isinstance(given, BaseSubscriber) and bool(known == given))
 
 
 #: Subscriptions that belong to no app in particular, as shared tasks do: every app's bus serves them.

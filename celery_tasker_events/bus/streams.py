@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from celery_tasker_events.bus.matching import MatchCache
 from celery_tasker_events.bus.pattern import patterns_of
@@ -60,14 +60,16 @@ class OpenStreams:
             found = self._found.find(event_name, self._buffers)
         return found
 
-    def offer(self, event: DomainEvent, buffers: Iterable[StreamBuffer]) -> None:
-        """Put the event into the buffers, without waiting; what a full one loses for it is counted and logged."""
-        for buffer in buffers:
-            lost = buffer.offer(event)
-            if lost is not None:
-                self._counters.add("dropped", lost.event_name, lost.metadata.namespace, "stream lagged")
-                if self._lagged:
-                    self._lagged.add(fields=functools.partial(dropped_fields, event_fields(lost), "stream lagged"))
+    def offer(self, event: DomainEvent, buffers: Iterable[StreamBuffer]) -> Sequence[DomainEvent]:
+        """Put the event into the buffers, without waiting; return what full ones have lost for it."""
+        return [lost for buffer in buffers if (lost := buffer.offer(event)) is not None]
+
+    def tell_lost(self, lost: Iterable[DomainEvent]) -> None:
+        """Count and log what full buffers have lost."""
+        for event in lost:
+            self._counters.add("dropped", event.event_name, event.metadata.namespace, "stream lagged")
+            if self._lagged:
+                self._lagged.add(fields=functools.partial(dropped_fields, event_fields(event), "stream lagged"))
 
     def end(self) -> None:
         """End all streams; what their readers have not read yet, they still can."""

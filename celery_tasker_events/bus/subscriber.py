@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, TypeVar
 
 from celery_tasker_events.bus.pattern import Pattern, patterns_of
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.log import event_fields, failure_fields, logger
 
 __all__ = ["BaseSubscriber", "Steps", "steps_of"]
+
+S = TypeVar("S", bound="BaseSubscriber")
 
 #: A call of a subscriber, step by step: each step's value may be an awaitable, and its outcome is sent back. The
 #: generator returns whether the event was handled, or raises.
@@ -47,7 +49,7 @@ class BaseSubscriber:
         """
 
     @classmethod
-    def make(cls) -> BaseSubscriber:
+    def make(cls: type[S]) -> S:
         """Make an object of the class, where the user gave none.
 
         Raises:

@@ -1,1 +1,1 @@
-"""What the plugin tells about itself: counters and log fields."""
+"""What the plugin tells about itself: counters, log fields, JSON lines, spans and metrics."""

@@ -14,7 +14,8 @@ class Series(NamedTuple):
 
     ``name`` is one of: ``published`` (committed to PGMQ), ``dispatched`` (a subscriber was called), ``failed``
     (an error on the way, ``reason`` says which), ``dropped`` (a buffer was full), ``dead_lettered``,
-    ``skipped`` (a publisher decided against it). The ``reason`` of what was published or dead-lettered is its delivery mode.
+    ``skipped`` (a publisher or a subscriber decided against it, or it had come before). The ``reason`` of what was published
+    or dead-lettered is its delivery mode.
     """
 
     name: str

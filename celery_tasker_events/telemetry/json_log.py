@@ -39,7 +39,7 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _timestamp(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             "process": record.process,
             "thread": record.threadName,
         }
@@ -95,6 +95,13 @@ def _service_name() -> str | None:
     return next((value.strip() for key, _, value in pairs if key.strip() == "service.name"), None) or None
 
 
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # arguments that do not fit the message are told beside it
+        return f"{record.msg} {_repr(record.args)}"
+
+
 def _timestamp(created: float) -> str:
     moment = datetime.datetime.fromtimestamp(created, datetime.timezone.utc)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -112,8 +119,12 @@ def _json_or_repr(value: Any) -> Any:
         return values.decode(values.encode(value))
     except NotSerialisable:
         pass
+    return _clean(value if isinstance(value, str) else _repr(value))
+
+
+def _repr(value: Any) -> str:
     try:
-        return _clean(value if isinstance(value, str) else repr(value))
+        return repr(value)
     except Exception as error:
         return f"<{type(value).__name__} whose repr() raised {type(error).__name__}>"
 

@@ -159,11 +159,13 @@ class _OtelTrail(Trail):
         # A clock that was set back in the meantime makes no negative duration.
         milliseconds = max(0.0, (time.time() - self._fired_at) * 1000)
         attributes = {key: self._fields[key] for key in ("event_name", "namespace", "delivery_mode")}
-        self._duration.record(milliseconds, attributes)
-        if self._span is not None:
-            if message_id is not None:
-                self._span.set_attribute("messaging.message.id", str(message_id))
-            self._span.end()
+        try:
+            self._duration.record(milliseconds, attributes)
+        finally:
+            if self._span is not None:
+                if message_id is not None:
+                    self._span.set_attribute("messaging.message.id", str(message_id))
+                self._span.end()
 
     def failed(self, stage: str, error: BaseException | None = None) -> None:
         if self._span is None:

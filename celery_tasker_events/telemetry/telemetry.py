@@ -35,6 +35,14 @@ class Telemetry:
         self._broken = False
         self._trouble = RateLimitedWarning("%d events without telemetry: OpenTelemetry failed: %s: %s")
 
+    def attach(self) -> None:
+        """Report the counters and buffers from now on, if somebody has loaded OpenTelemetry by now."""
+        if self._otel is None:
+            try:
+                self._find_otel()
+            except Exception as error:
+                _tell(self._trouble, error)
+
     def trail(self, fields: Mapping[str, Any], fired_at: float, span_context: Any) -> Trail:
         """Begin to follow an event.
 

@@ -43,5 +43,8 @@ def current_span_context() -> Any:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
-    context = trace.get_current_span().get_span_context()
-    return context if context.is_valid else None
+    try:
+        context = trace.get_current_span().get_span_context()
+        return context if context.is_valid else None
+    except Exception:  # another thread may just be importing it, and a tracer's own spans may be broken: no event is lost for it
+        return None

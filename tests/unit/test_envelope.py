@@ -62,10 +62,13 @@ def test_any_message_is_recognised_by_its_own_envelope_alone_and_can_be_read(wir
 
 @all_envelopes
 @pytest.mark.parametrize("inner", [envelope.by_name(name) for name in envelope.NAMES], ids=envelope.NAMES)
-def test_a_payload_that_is_a_message_itself_deceives_nobody(wire: Envelope, inner: Envelope) -> None:
-    event = make_event(payload=sent(inner, FAILED))
+def test_a_payload_that_looks_like_a_message_deceives_nobody(wire: Envelope, inner: Envelope) -> None:
+    message = sent(inner, FAILED)
 
-    assert envelope.read(sent(wire, event)) == event
+    for payload in (message, message.get("payload"), {"payload": message}):
+        event = make_event(payload=payload)
+        assert envelope.read(sent(wire, event)) == event
+        assert sum(envelope.by_name(name).recognises(sent(wire, event)) for name in envelope.NAMES) == 1
 
 
 @all_envelopes

@@ -30,7 +30,7 @@ class Bench:
         self.bus = bus or RecordingBus()
         self.durable = RecordingDurable()
         self.counters = Counters()
-        self.pipeline = Pipeline(Router(self.bus, self.durable, by_name("native")), self.durable, self.counters)
+        self.pipeline = Pipeline(Router(self.bus, self.durable, by_name("native"), self.counters), self.durable, self.counters)
 
     def publish(self, outcome: StepOutcome, *bounds: BoundEvent, **fields: Any) -> None:
         self.pipeline.publish(Publication(outcome, bounds, **fields))
@@ -78,7 +78,8 @@ def test_a_broadcast_reaches_the_bus_first() -> None:
             order.append("pgmq")
 
     durable = Durable()
-    Pipeline(Router(Bus(), durable, by_name("native")), durable, Counters()).publish(
+    counters = Counters()
+    Pipeline(Router(Bus(), durable, by_name("native"), counters), durable, counters).publish(
         Publication(make_outcome(), (make_bound(delivery_mode="broadcast"),))
     )
 
@@ -123,6 +124,7 @@ def test_an_error_on_the_bus_does_not_stop_the_durable_path(caplog: pytest.LogCa
     assert [message["event_name"] for message in bench.durable.published] == ["payment.processed", "a.next"]
     assert bench.durable.dead_letters == []
     assert "Domain event payment.processed not put on the bus" in caplog.text
+    assert bench.counters.snapshot()[Series("failed", "payment.processed", "payments", "bus")] == 1
 
 
 # The event

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from celery_tasker_events import DomainEvents
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.settings import PREFIX, Settings
 
@@ -115,6 +118,28 @@ def test_celerys_configuration_wins_over_both_files(tmp_path: Path, write: Write
     settings = settings_of(tmp_path, environment="test", broadcast_buffer_size=99, log_subscriber_errors=False)
 
     assert (settings.broadcast_buffer_size, settings.log_subscriber_errors) == (99, False)
+
+
+def test_an_app_with_celerys_namespace_works_with_what_the_files_say(
+    tmp_path: Path, write: Write, new_shop: Callable[..., tuple[Celery, DomainEvents]]
+) -> None:
+    write(WHOLE_BASE.replace("ffi_integration_enabled = false", "ffi_integration_enabled = true"))
+    write(f"[{IN_PROCESS}]\nbroadcast_buffer_size = 2\n[{DOMAIN}]\nshutdown_drain_timeout_ms = 21\n", "production")
+    app, events = new_shop()
+    configured = {"CONFIG_DIR": str(tmp_path), "ENVIRONMENT": "production", "COMMAND_BUFFER_SIZE": 99}
+    app.config_from_object(
+        SimpleNamespace(**{f"CELERY_TASKER_EVENTS_{key}": value for key, value in configured.items()}), namespace="CELERY"
+    )
+
+    stream = events.stream()
+    for number in range(5):
+        events.publish("order.counted", {"number": number}, delivery_mode="fast")
+    assert events.drain(30)
+    events.close(5)
+
+    assert [event.payload["number"] for event in stream] == [3, 4], "the overlay's buffer keeps the last two"
+    settings = events.settings
+    assert (settings.command_buffer_size, settings.shutdown_drain_timeout_ms, settings.dispatch_timeout_ms) == (99, 21, 5001)
 
 
 def test_none_in_celerys_configuration_leaves_it_to_the_file(tmp_path: Path, write: Write) -> None:

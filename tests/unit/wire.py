@@ -20,7 +20,7 @@ EXECUTION_METADATA = st.fixed_dictionaries(
     {},
     optional={
         "execution_time_ms": st.none() | st.floats(0, 1e12) | JSON,
-        "attempt": st.integers(1, 9) | JSON,
+        "attempt": st.integers(1, 9) | st.sampled_from([2**31 - 1, 2**31, 2**63]) | JSON,
         "redelivered": st.booleans(),
         "more": JSON,
     },

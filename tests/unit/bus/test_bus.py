@@ -4,74 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from celery_tasker_events.bus.bus import InProcessBus
-from celery_tasker_events.bus.registry import SubscriberRegistry
 from celery_tasker_events.event import DomainEvent
-from celery_tasker_events.telemetry.counters import Counters, Series
 
 from ..making import make_event
-
-LONG = 30.0
+from .bench import LONG, Bench, Gate, StuckLog
+from .conftest import NewBench
 
 Threads = Callable[[], set[str]]
-
-
-class Bench:
-    """A bus with its registry and counters."""
-
-    def __init__(self, **options: Any) -> None:
-        self.registry = SubscriberRegistry()
-        self.counters = Counters()
-        settings = {"buffer_size": 100, "timeout": LONG, "deduplication_size": 0, "log_errors": True, "log_dropped": True}
-        self.bus = InProcessBus(self.registry, self.counters, **{**settings, **options})
-
-    def count(self, name: str, reason: str = "", event_name: str = "payment.processed") -> int:
-        return self.counters.snapshot().get(Series(name, event_name, "payments", reason), 0)
-
-
-NewBench = Callable[..., Bench]
-
-
-@pytest.fixture
-def new_bench() -> Iterator[NewBench]:
-    benches: list[Bench] = []
-
-    def create(**options: Any) -> Bench:
-        benches.append(Bench(**options))
-        return benches[-1]
-
-    yield create
-    for bench in benches:
-        bench.bus.close(5)
-
-
-@pytest.fixture
-def bench(new_bench: NewBench) -> Bench:
-    return new_bench()
-
-
-class Gate:
-    """A subscriber that waits until it is let go."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self, event: DomainEvent) -> None:
-        self.entered.set()
-        assert self.open.wait(LONG)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open.set()
 
 
 def test_every_matching_subscriber_gets_the_very_event(bench: Bench) -> None:
@@ -213,6 +157,21 @@ def test_many_hanging_subscribers_are_each_left_behind(new_bench: NewBench, gate
     assert bench.count("failed", "subscriber timeout") == 3
 
 
+def test_a_log_that_is_stuck_over_a_timeout_holds_nobody_up(new_bench: NewBench, gate: Gate, stuck_log: StuckLog) -> None:
+    bench = new_bench(timeout=0.05)
+    got: list[str] = []
+    bench.registry.add("payment.processed", gate)
+    bench.registry.add("*", lambda event: got.append(event.event_name))
+    bench.bus.publish(make_event())
+    assert stuck_log.entered.wait(LONG)
+
+    bench.bus.publish(make_event("order.placed"))
+
+    assert bench.bus.drain(LONG)
+    assert got == ["payment.processed", "order.placed"]
+    assert stuck_log.written == []
+
+
 def test_what_does_not_fit_into_the_buffer_is_counted_and_logged(
     new_bench: NewBench, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -307,5 +266,7 @@ def test_closing_leaves_a_subscriber_that_hangs_behind(bench: Bench, gate: Gate)
     bench.registry.add("*", gate)
     bench.bus.publish(make_event())
     assert gate.entered.wait(LONG)
+    bench.bus.publish(make_event())
 
     assert bench.bus.close(0.01) is False
+    assert bench.count("dropped", "shutdown") == 1
