@@ -64,5 +64,9 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in report.user_properties:
+            if name == "figures":
+                terminalreporter.write_line(str(text))
     if line := summary_of(terminalreporter.stats.get("skipped", [])):
         terminalreporter.write_line(line, yellow=True)

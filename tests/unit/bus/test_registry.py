@@ -198,6 +198,23 @@ def test_a_stopped_registry_gives_its_subscribers_nothing_until_it_is_started(be
     assert [stream.get(timeout=0).payload for _ in range(3)] == ["a", "b", "c"]
 
 
+def test_what_is_published_while_subscribers_are_stopped_is_not_kept_for_them(bench: Bench, gate: Gate) -> None:
+    got: list[Any] = []
+    bench.registry.add("payment.processed", gate)
+    bench.registry.add("order.*", lambda event: got.append(event.payload))
+    bench.bus.publish(make_event())
+    assert gate.entered.wait(LONG)
+
+    bench.registry.stop_all()
+    bench.bus.publish(make_event("order.placed", payload="while stopped"))
+    bench.registry.start_all()
+    bench.bus.publish(make_event("order.placed", payload="started again"))
+    gate.open.set()
+
+    assert bench.bus.drain(LONG)
+    assert got == ["started again"]
+
+
 @pytest.mark.parametrize("by", ["stopping", "unsubscribing"])
 def test_what_waits_for_a_subscriber_is_not_delivered_once_it_is_stopped_or_gone(bench: Bench, gate: Gate, by: str) -> None:
     got: list[DomainEvent] = []

@@ -78,6 +78,7 @@ def test_a_reader_waits_no_longer_than_it_wants_to(bench: Bench) -> None:
         stream.get(timeout=0.01)
     with pytest.raises(TimeoutError):
         asyncio.run(stream.aget(timeout=0.01))
+    assert not stream._buffer._sleepers  # else a reader that polls would fill the memory while no event comes
     publish(bench, 1)
     assert asyncio.run(stream.aget(timeout=0)).payload == 1
 
@@ -110,6 +111,19 @@ def test_a_coroutine_that_is_cancelled_while_it_waits_loses_no_event(bench: Benc
         return (await stream.aget(timeout=LONG)).payload
 
     assert asyncio.run(main()) == 1
+
+
+def test_waiting_in_vain_again_and_again_leaves_nothing_behind(bench: Bench) -> None:
+    stream = open_stream(bench)
+
+    async def wait_in_vain() -> None:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await stream.aget(timeout=0)
+
+    asyncio.run(wait_in_vain())
+
+    assert stream._buffer._sleepers == set()
 
 
 def test_a_reader_whose_event_loop_is_gone_disturbs_nobody(bench: Bench) -> None:
