@@ -79,5 +79,5 @@ def _events(audit: Audit, payment: Payment) -> str:
     # Both paths carry a broadcast event, with the same id: it was published once.
     for name, times in (in_process | durable).items():
         mode = "broadcast" if name in in_process and name in durable else "fast" if name in in_process else "durable"
-        lines.append(f"{name} ({mode})" + (f" ×{times}" if times > 1 else ""))  # noqa: RUF001
+        lines.append(f"{name} ({mode})" + (f" ×{times}" if times > 1 else ""))  # noqa: RUF001  # the sign that people read as "times"
     return "\n".join(lines)

@@ -63,7 +63,7 @@ def check_broker(url: str) -> None:
     if shown.startswith("redis") and find_spec("redis") is None:
         raise ServiceError("the client of Redis is not installed: pip install 'celery[redis]'")
     try:
-        with Connection(url, connect_timeout=5) as connection:  # type: ignore[no-untyped-call]
+        with Connection(url, connect_timeout=5) as connection:  # type: ignore[no-untyped-call]  # kombu has few type hints
             shown = connection.as_uri()
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
     except Exception as error:  # each transport has errors of its own

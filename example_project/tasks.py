@@ -8,7 +8,7 @@ from example_project import gateway
 from example_project.app import app
 
 
-@app.task  # type: ignore[untyped-decorator]  # celery has no type hints
+@app.task  # type: ignore[untyped-decorator]  # celery has no type hints  # celery has no type hints
 def validate_payment(order: dict[str, Any]) -> dict[str, Any]:
     """Check the order before any money moves, and hand it on to the next step."""
     if order["amount"] <= 0:
@@ -18,7 +18,7 @@ def validate_payment(order: dict[str, Any]) -> dict[str, Any]:
     return order
 
 
-@app.task(  # type: ignore[untyped-decorator]
+@app.task(  # type: ignore[untyped-decorator]  # celery has no type hints
     bind=True, autoretry_for=(gateway.GatewayTimeout,), max_retries=3, default_retry_delay=0.2
 )
 def process_payment(self: Any, order: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from celery_tasker_events.bus.calling import GRACE, Caller, SubscriberTimeout
@@ -163,8 +163,8 @@ class InProcessBus:
         self._shift = shift
         shift.thread = self._start(lambda: self._work(shift), "tasker-events-bus")
 
-    def _start(self, target: object, name: str) -> threading.Thread:
-        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
+    def _start(self, target: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=target, name=name, daemon=True)
         thread.start()
         return thread
 

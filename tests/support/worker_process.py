@@ -81,8 +81,12 @@ class WorkerProcess:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 30.0) -> int:
-        """Send the signal and wait for the end; return the exit code."""
+    def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 60.0) -> int:
+        """Send the signal and wait for the end; return the exit code.
+
+        A prefork child that is stopped in the very moment in which its last task ends may wait for the main process up to
+        30 seconds before it goes: billiard's limit for "messages consumed".
+        """
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(how)

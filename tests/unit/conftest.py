@@ -40,6 +40,7 @@ def process_as_before() -> Iterator[None]:
     for app in apps:
         celery._state._deregister_app(app)
     current_app = celery._state._tls.current_app
+    join_will_block = celery._state.task_join_will_block()
     proxies = list(declaration._shared_proxies)
     subscriptions = shared_subscriptions._subscriptions
     yield
@@ -53,6 +54,8 @@ def process_as_before() -> Iterator[None]:
     celery._state._on_app_finalizers.clear()
     celery._state._on_app_finalizers.update(finalizers)
     celery._state._tls.current_app = current_app
+    # A worker that a test has made in this process forbids everybody to wait for a result.
+    celery._state._set_task_join_will_block(join_will_block)
     declaration._shared_proxies[:] = proxies
     shared_subscriptions._subscriptions = subscriptions
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from .bench import Bench, Gate, StuckLog
+from .bench import LONG, Bench, Gate, StuckLog
 
 NewBench = Callable[..., Bench]
 
@@ -23,6 +24,10 @@ def new_bench() -> Iterator[NewBench]:
     yield create
     for bench in benches:
         bench.bus.close(5)
+    # What the watch still has to log belongs to this test, and not to the next one's log.
+    for thread in threading.enumerate():
+        if thread.name == "tasker-events-bus-watch":
+            thread.join(LONG)
 
 
 @pytest.fixture
