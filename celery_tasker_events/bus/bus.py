@@ -83,6 +83,7 @@ class InProcessBus:
         self._idle = threading.Condition(self._lock)
         self._busy = threading.Condition(self._lock)
         self._watch_wakes = 0.0
+        self._watch_thread: threading.Thread | None = None
         self._shift: _Shift | None = None
         self._closing = False
 
@@ -140,8 +141,10 @@ class InProcessBus:
         self.streams.end()
         if shift is not None:
             ends = shift.caller.cancel() or drained
-            if ends and shift.thread is not None and shift.thread is not threading.current_thread():
-                shift.thread.join(GRACE)
+            # What is left for the threads takes a moment: to close an event loop, to log a timeout.
+            for thread in (shift.thread if ends else None, self._watch_thread):
+                if thread is not None and thread is not threading.current_thread():
+                    thread.join(GRACE)
         return drained
 
     def _queue(self, event: DomainEvent, subscriptions: Sequence[Subscription]) -> bool:
@@ -151,7 +154,7 @@ class InProcessBus:
         self._waiting.append((event, subscriptions))
         if self._shift is None:
             self._start_shift(_Shift())
-            self._start(self._watch, "tasker-events-bus-watch")
+            self._watch_thread = self._start(self._watch, "tasker-events-bus-watch")
         self._arrived.notify()
         return True
 

@@ -99,8 +99,6 @@ class Caller:
         try:
             value = loop.run_until_complete(task)
         except BaseException as error:
-            if task.done() and not task.cancelled():
-                task.exception()  # else asyncio tells that nobody has asked for a SystemExit
             if expired:
                 raise SubscriberTimeout("cancelled after its timeout") from error
             raise

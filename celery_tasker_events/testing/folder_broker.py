@@ -35,7 +35,8 @@ class Channel(filesystem.Channel):
     """
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]  # as kombu's own channels do
-        name = f"{time.monotonic_ns() // 1_000_000}_{uuid.uuid4()}"
+        # To the nanosecond: files are taken in the order of their names, and two may be put within one millisecond.
+        name = f"{time.monotonic_ns():020}_{uuid.uuid4()}"
         unfinished = Path(self.data_folder_out, f"{name}.unfinished")
         unfinished.write_text(dumps(payload))  # type: ignore[no-untyped-call]  # kombu has few type hints
         unfinished.rename(unfinished.with_name(f"{name}.{queue}.msg"))

@@ -121,7 +121,8 @@ def test_a_subscriber_that_hangs_is_left_behind_and_the_others_get_the_event(
     assert got == [1, 2]
     assert not gate.open.is_set()
     assert bench.count("failed", "subscriber timeout") == 1
-    assert "has not returned within 0.05 s" in caplog.text
+    assert bench.bus.close(LONG)
+    assert "has not returned within 0.05 s: it is left behind" in caplog.text
 
 
 def test_a_subscriber_that_returns_after_its_timeout_disturbs_nobody(

@@ -195,6 +195,7 @@ def test_a_stopped_registry_gives_its_subscribers_nothing_until_it_is_started(be
 
     assert got == ["a", "c"]
     assert bench.registry.running
+    assert set(bench.counters.snapshot().values()) == {2}
     assert [stream.get(timeout=0).payload for _ in range(3)] == ["a", "b", "c"]
 
 
