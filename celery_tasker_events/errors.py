@@ -13,6 +13,8 @@ __all__ = [
     "Problem",
     "PublishingError",
     "SchemaViolation",
+    "SpoolFull",
+    "SpoolUnusable",
     "StreamClosed",
     "TaskerEventsError",
     "did_you_mean",
@@ -78,6 +80,20 @@ class PgmqMissing(TaskerEventsError):
             f"PGMQ is not installed in {database}. Install it and create the declared queues with: "
             "celery -A <your app> domain-events setup"
         )
+
+
+class SpoolUnusable(TaskerEventsError):
+    """The file that keeps events during an outage can't be read or written."""
+
+    def __init__(self, path: str, reason: Exception) -> None:
+        super().__init__(f"the spool {path} can't be used: {type(reason).__name__}: {reason}")
+
+
+class SpoolFull(TaskerEventsError):
+    """The file that keeps events during an outage has no room for more."""
+
+    def __init__(self, path: str, max_bytes: int) -> None:
+        super().__init__(f"the spool {path} is full: raise tasker_events_spool_max_bytes above {max_bytes}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

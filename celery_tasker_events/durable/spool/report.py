@@ -1,0 +1,91 @@
+"""What a spool holds, for commands: read without making a file, and without a claim on anything."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from celery_tasker_events.durable.spool import sql
+from celery_tasker_events.durable.spool.owner import is_alive
+from celery_tasker_events.durable.spool.spool import connect
+from celery_tasker_events.errors import SpoolUnusable
+
+__all__ = ["SpoolTotals", "Waiting", "clear", "spool_totals", "waiting"]
+
+
+class SpoolTotals(NamedTuple):
+    """How much a spool holds, of all processes.
+
+    Attributes:
+        bytes: Of the events alone; the file is larger.
+        oldest: POSIX timestamp in seconds of the oldest event; None if there is none.
+    """
+
+    events: int
+    bytes: int
+    oldest: float | None
+
+
+class Waiting(NamedTuple):
+    """How many of one event wait.
+
+    Attributes:
+        is_owned: Whether their process is running: it publishes them itself.
+    """
+
+    namespace: str
+    event_name: str
+    is_owned: bool
+    events: int
+
+
+def spool_totals(path: Path) -> SpoolTotals:
+    """Return what the file holds; a missing one holds nothing.
+
+    Raises:
+        SpoolUnusable: if it can't be read.
+    """
+    with _reading(path) as connection:
+        return SpoolTotals(0, 0, None) if connection is None else SpoolTotals(*connection.execute(sql.TOTALS).fetchone())
+
+
+def waiting(path: Path) -> list[Waiting]:
+    """Return what waits, by event, in the order of the oldest of each.
+
+    Raises:
+        SpoolUnusable: if the file can't be read.
+    """
+    found: dict[tuple[str, str, bool], int] = {}
+    with _reading(path) as connection:
+        if connection is not None:
+            rows = connection.execute(sql.NAMES).fetchall()
+            owned = {owner: is_alive(path.parent, owner) for owner in {row[0] for row in rows}}
+            for owner, namespace, event_name, events in rows:
+                key = (namespace, event_name, owned[owner])
+                found[key] = found.get(key, 0) + events
+    return [Waiting(*key, events) for key, events in found.items()]
+
+
+def clear(path: Path) -> int:
+    """Throw away all that waits, that of running processes included; return how many events that was.
+
+    Raises:
+        SpoolUnusable: if the file can't be written.
+    """
+    with _reading(path) as connection:
+        return 0 if connection is None else connection.execute(sql.CLEAR).rowcount
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+    if not path.exists():
+        yield None
+        return
+    try:
+        with contextlib.closing(connect(path)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise SpoolUnusable(str(path), error) from error
