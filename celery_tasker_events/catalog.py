@@ -20,6 +20,7 @@ from celery_tasker_events.declaration import (
 )
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry
+from celery_tasker_events.record import EventReference
 from celery_tasker_events.schema import PayloadValidator
 from celery_tasker_events.telemetry.log import logger
 from celery_tasker_events.template import DeclaredEvent, StepTemplate, TaskTemplate, load_templates
@@ -86,6 +87,24 @@ class Catalog:
         if problem := namespace_problem(namespace):
             raise ConfigurationError(problem)
         return self._bound(declaration, namespace, step_name, None)
+
+    def find(self, reference: EventReference) -> BoundEvent:
+        """Find an event again that was bound before, maybe in another process.
+
+        Raises:
+            ConfigurationError: if the app does not declare it any more.
+        """
+        if reference.by_hand:
+            declared = self.declared_by_hand(reference.event_name, reference.workflow)
+            if declared is not None and declared.namespace == reference.namespace:
+                return declared
+            step_name, mode = reference.step_name, reference.delivery_mode
+            return self.bind_by_hand(reference.event_name, reference.namespace, step_name, delivery_mode=mode)
+        for bound in self._steps.get(reference.task_name or "", EMPTY).events:
+            found = (bound.declaration.name, bound.namespace, bound.workflow, bound.declaration.condition.value)
+            if found == (reference.event_name, reference.namespace, reference.workflow, reference.condition):
+                return bound
+        raise ConfigurationError(f"task {reference.task_name} does not declare event {reference.event_name!r} any more")
 
     def workflows(self) -> set[str]:
         """The workflows that templates describe, as ``namespace/name``."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
+from celery_tasker_events.overflow import Overflow
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, logger
@@ -14,43 +17,86 @@ from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_field
 __all__ = ["Dispatcher"]
 
 
+class _Token(enum.Enum):
+    """What the channel carries beside publications."""
+
+    END = "end"
+    LOOK = "look"  # something may have come back from the overflow
+
+
+_Item = Publication | threading.Event | _Token
+
+
 class Dispatcher:
     """A bounded channel, drained by one thread that starts with the first put.
 
     Args:
         publish: Called on the thread for each publication, in order.
-        buffer_size: How many publications may wait; what comes beyond is dropped, counted and logged.
+        buffer_size: How many publications may wait; of what comes beyond, durable events go to the overflow, if there is
+            one, and the others are dropped, counted and logged.
+        watch: Called on the thread when nothing has come for a while; returns after how many seconds to call it again, or
+            None if not before the next publication.
     """
 
     def __init__(
-        self, publish: Callable[[Publication], None], buffer_size: int, counters: Counters, *, log_dropped: bool
+        self,
+        publish: Callable[[Publication], None],
+        buffer_size: int,
+        counters: Counters,
+        *,
+        log_dropped: bool,
+        watch: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._publish = publish
         self._buffer_size = buffer_size
         self._counters = counters
-        self._dropped = RateLimitedWarning("%d outcomes dropped: the channel to the dispatcher is full") if log_dropped else None
+        self._watch = watch
+        self._dropped = RateLimitedWarning("%d outcomes dropped: %s") if log_dropped else None
         # A SimpleQueue's put never waits and may even interrupt itself (a signal, the garbage collector).
-        self._channel: SimpleQueue[Publication | threading.Event | None] = SimpleQueue()
+        self._channel: SimpleQueue[_Item] = SimpleQueue()
+        self._overflow: Overflow | None = None
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._closed = False
 
+    def set_overflow(self, overflow: Overflow) -> None:
+        """Send there what the channel has no room for. The overflow needs this object first, to wake it."""
+        self._overflow = overflow
+
     def put(self, publication: Publication) -> bool:
-        """Hand over without waiting; return False if the channel is full or closed and the publication dropped.
+        """Hand over without waiting; return False if nothing of the publication was accepted.
 
         Threads that put at the same instant may exceed the buffer's size by one each.
         """
-        if self._closed or self._channel.qsize() >= self._buffer_size:
-            self._drop(publication)
-            return False
+        overflow = self._overflow
+        if self._closed or self._channel.qsize() >= self._buffer_size or (overflow is not None and overflow.is_used):
+            return self._put_aside(publication)
         self._channel.put(publication)
         if self._thread is None:
             self._start()
         return True
 
+    def wake(self) -> None:
+        """Let the thread look into the overflow."""
+        self._channel.put(_Token.LOOK)
+        if self._thread is None:
+            self._start()
+
     def depth(self) -> int:
         """How many publications wait."""
-        return self._channel.qsize()
+        return self._channel.qsize() + (self._overflow.depth() if self._overflow else 0)
+
+    def save(self) -> None:
+        """Put the durable events that wait on disk, at once; without an overflow they stay where they are."""
+        if self._overflow is None or self._thread is None:
+            return
+        found = self._take_all()
+        publications = [item for item in found if isinstance(item, Publication)]
+        saved = self._overflow.save([durable for item in publications if (durable := _part(item, durable=True))])
+        for item in found:
+            rest = _part(item, durable=False) if saved and isinstance(item, Publication) else item
+            if rest is not None:
+                self._channel.put(rest)
 
     def drain(self, timeout: float) -> bool:
         """Wait up to that many seconds until all that was put is published; return whether it is."""
@@ -64,7 +110,9 @@ class Dispatcher:
         """Drain, then end the thread; return whether it drained."""
         drained = self.drain(timeout)
         self._closed = True
-        self._channel.put(None)
+        self._channel.put(_Token.END)
+        if self._overflow is not None:
+            self._overflow.close()
         return drained
 
     def _start(self) -> None:
@@ -74,21 +122,69 @@ class Dispatcher:
                 self._thread.start()
 
     def _run(self) -> None:
-        while (item := self._channel.get()) is not None:
+        drained: list[threading.Event] = []
+        while (item := self._next()) is not _Token.END:
             if isinstance(item, threading.Event):
-                item.set()
-                continue
-            try:
-                self._publish(item)
-            except BaseException as error:  # nothing may end this thread: later events would be lost
-                extra = {**_fields(item), **error_fields(error)}
-                logger.exception("The dispatcher failed on the events of step %s", item.outcome.step_uuid, extra=extra)
+                drained.append(item)
+            elif isinstance(item, Publication):
+                self._publish_safely(item)
+            if self._overflow is not None and self._overflow.is_used and self._channel.empty():
+                self._empty(self._overflow)
+            if drained and (self._overflow is None or not self._overflow.is_used):
+                for waiter in drained:
+                    waiter.set()
+                drained.clear()
 
-    def _drop(self, publication: Publication) -> None:
+    def _next(self) -> _Item:
+        while True:
+            with contextlib.suppress(Empty):
+                return self._channel.get_nowait()
+            with contextlib.suppress(Empty):
+                return self._channel.get(timeout=self._watch())
+
+    def _empty(self, overflow: Overflow) -> None:
+        while taken := overflow.take():
+            for stored in taken:
+                if stored.publication is not None:
+                    self._publish_safely(stored.publication)
+            overflow.done(taken)
+
+    def _publish_safely(self, publication: Publication) -> None:
+        try:
+            self._publish(publication)
+        except BaseException as error:  # nothing may end this thread: later events would be lost
+            extra = {**_fields(publication), **error_fields(error)}
+            logger.exception("The dispatcher failed on the events of step %s", publication.outcome.step_uuid, extra=extra)
+
+    def _take_all(self) -> list[_Item]:
+        found: list[_Item] = []
+        with contextlib.suppress(Empty):
+            while True:
+                found.append(self._channel.get_nowait())
+        return found
+
+    def _put_aside(self, publication: Publication) -> bool:
+        durable = None if self._closed else _part(publication, durable=True)
+        accepted = durable is not None and self._overflow is not None and self._overflow.add(durable)
+        lost = _part(publication, durable=False) if accepted else publication
+        if lost is not None:
+            self.drop(lost, "closed" if self._closed else "channel full")
+        return accepted
+
+    def drop(self, publication: Publication, reason: str) -> None:
+        """Count the events of a publication as dropped, and log at most once per interval."""
         for bound in publication.events:
-            self._counters.add("dropped", bound.declaration.name, bound.namespace, "channel full")
+            self._counters.add("dropped", bound.declaration.name, bound.namespace, reason)
+            if publication.confirmation is not None and bound.confirm:
+                publication.confirmation.settle(kept=False)
         if self._dropped:
-            self._dropped.add(fields=lambda: dropped_fields(_fields(publication), "channel full"))
+            self._dropped.add(reason, fields=lambda: dropped_fields(_fields(publication), reason))
+
+
+def _part(publication: Publication, *, durable: bool) -> Publication | None:
+    """The publication with its durable events alone, or with all others; None if it has no such event."""
+    events = tuple(bound for bound in publication.events if bound.declaration.delivery_mode.reaches_pgmq is durable)
+    return publication._replace(events=events) if events else None
 
 
 def _fields(publication: Publication) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import check_pgmq
-from celery_tasker_events.errors import ConfigurationError, PgmqMissing, Problem, did_you_mean
+from celery_tasker_events.errors import ConfigurationError, PgmqMissing, Problem, SpoolUnusable, did_you_mean
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.propagation import sending, workflow_of
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
-from celery_tasker_events.runtime import Runtime
+from celery_tasker_events.runtime import Runtime, make_spool
 from celery_tasker_events.settings import Settings, masked_dsn
 from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.telemetry.counters import Series
@@ -297,6 +297,24 @@ class DomainEvents:
         if problems:
             raise ConfigurationError(problems)
         self._publishers.freeze()
+        if self.catalog.durable_queues():
+            self._prepare_spool()
+
+    def adopt(self) -> None:
+        """Publish what processes that have died left in the spool; nothing is started if that is nothing."""
+        spool = make_spool(self.settings)
+        if spool is not None and spool.has_orphans():
+            self._current_runtime().adopt()
+
+    def _prepare_spool(self) -> None:
+        # Made now, it is quick to open for a child that has only a moment left.
+        spool = make_spool(self.settings)
+        if spool is not None:
+            try:
+                spool.open()
+                spool.close()
+            except SpoolUnusable as error:
+                logger.warning("Durable domain events can't wait on disk, only in memory: %s", error, extra=error_fields(error))
 
     def _database_problems(self) -> list[Problem]:
         dsn = self.settings.dsn
@@ -323,7 +341,7 @@ class DomainEvents:
         with self._lock:
             if self._runtime is None:
                 self._set_up_logging()
-                self._runtime = Runtime(self.settings, self._subscribers)
+                self._runtime = Runtime(self.settings, self._subscribers, lambda reference: self.catalog.find(reference))
             return self._runtime
 
     def _set_up_logging(self) -> None:

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from psycopg_pool import ConnectionPool
 
 from celery_tasker_events import envelope
+from celery_tasker_events.binding import BoundEvent
 from celery_tasker_events.bus.bus import InProcessBus
 from celery_tasker_events.bus.registry import SubscriberRegistry
 from celery_tasker_events.bus.streams import OpenStreams
 from celery_tasker_events.dispatcher import Dispatcher
 from celery_tasker_events.durable.pool import make_pool
 from celery_tasker_events.durable.queues import Connection
+from celery_tasker_events.durable.spool.place import spool_path
+from celery_tasker_events.durable.spool.spool import Spool, WhenFull
 from celery_tasker_events.durable.writer import DurableWriter
 from celery_tasker_events.errors import ConfigurationError
+from celery_tasker_events.overflow import Overflow
 from celery_tasker_events.pipeline import Pipeline, Publication
+from celery_tasker_events.record import EventReference
 from celery_tasker_events.router import Router
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.telemetry import Telemetry
 
-__all__ = ["Runtime"]
+__all__ = ["Runtime", "make_spool"]
 
 
 class Runtime:
-    """All moving parts of one process. Making it starts nothing: each part starts with its first event."""
+    """All moving parts of one process. Making it starts nothing: each part starts with its first event.
 
-    def __init__(self, settings: Settings, subscribers: SubscriberRegistry) -> None:
+    Args:
+        find: Finds a declared event again whose outcome waited on disk.
+    """
+
+    def __init__(self, settings: Settings, subscribers: SubscriberRegistry, find: Callable[[EventReference], BoundEvent]) -> None:
         self.counters = Counters()
         self._settings = settings
+        spool = make_spool(settings)
         self._durable = DurableWriter(
-            self._make_pool, settings.durable_buffer_size, self.counters, log_dropped=settings.log_dropped_events
+            self._make_pool,
+            settings.durable_buffer_size,
+            self.counters,
+            log_dropped=settings.log_dropped_events,
+            spool=spool,
+            adopted=self._adopt_outcomes,
         )
         self._bus = InProcessBus(
             subscribers,
@@ -53,8 +69,17 @@ class Runtime:
         router = Router(self._bus, self._durable, envelope.by_name(settings.envelope), self.counters)
         pipeline = Pipeline(router, self._durable, self.counters, self._telemetry)
         self._dispatcher = Dispatcher(
-            pipeline.publish, settings.command_buffer_size, self.counters, log_dropped=settings.log_dropped_events
+            pipeline.publish,
+            settings.command_buffer_size,
+            self.counters,
+            log_dropped=settings.log_dropped_events,
+            watch=self._durable.watch,
         )
+        self._overflow: Overflow | None = None
+        if spool is not None:
+            size, dispatcher = settings.durable_buffer_size, self._dispatcher
+            self._overflow = Overflow(spool, size, find, self._durable, dispatcher.wake, dispatcher.drop)
+            dispatcher.set_overflow(self._overflow)
 
     @property
     def streams(self) -> OpenStreams:
@@ -63,6 +88,10 @@ class Runtime:
     def put(self, publication: Publication) -> bool:
         """Hand a publication to the dispatcher without waiting; return whether it was accepted."""
         return self._dispatcher.put(publication)
+
+    def adopt(self) -> None:
+        """Publish what dead processes left in the spool."""
+        self._durable.start()
 
     def drain(self, timeout: float) -> bool:
         """Wait up to that many seconds until all that was accepted is committed and delivered; return whether it is."""
@@ -76,6 +105,9 @@ class Runtime:
     def close(self, timeout: float) -> bool:
         """Drain, then end the threads and the pool; return whether all was drained."""
         deadline = time.monotonic() + timeout
+        # A hard time limit leaves a child a tenth of a second: what waits is put in a safe place before anything else.
+        self._dispatcher.save()
+        self._durable.save()
         # Every part is closed, even if one before it did not drain in time.
         drained = [
             part(max(0.0, deadline - time.monotonic())) for part in (self._dispatcher.close, self._durable.close, self._bus.close)
@@ -83,7 +115,18 @@ class Runtime:
         self._telemetry.close()
         return all(drained)
 
+    def _adopt_outcomes(self) -> None:
+        if self._overflow is not None:
+            self._overflow.adopt()
+
     def _make_pool(self) -> ConnectionPool[Connection]:
         if self._settings.dsn is None:
             raise ConfigurationError("tasker_events_dsn is not set, but a durable event was published")
         return make_pool(self._settings.dsn)
+
+
+def make_spool(settings: Settings) -> Spool | None:
+    """Return the spool of the configured database, not yet opened; None if there is no database or the spool is off."""
+    if settings.dsn is None or not settings.spool_max_bytes:
+        return None
+    return Spool(spool_path(settings.dsn, settings.spool_dir), settings.spool_max_bytes, WhenFull(settings.spool_when_full))

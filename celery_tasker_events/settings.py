@@ -36,7 +36,10 @@ class Settings:
         confirm_timeout_ms: Milliseconds that it waits at most.
         publishers: Import paths of custom publisher classes, so that templates can call them by name.
         command_buffer_size: How many outcomes may wait for the dispatcher.
-        durable_buffer_size: How many durable events may wait for Postgres.
+        durable_buffer_size: How many durable events may wait for Postgres in memory.
+        spool_dir: Folder of the file in which durable events wait during an outage; None: the user's state folder.
+        spool_max_bytes: How many bytes of events that file may hold, of all processes of this host; 0: there is no file.
+        spool_when_full: ``"drop_newest"`` or ``"drop_oldest"``.
         broadcast_buffer_size: How many events may wait for the in-process subscribers.
         deduplication_cache_size: How many event ids and idempotency keys the bus remembers, so that a redelivered event
             reaches a subscriber once; 0: none.
@@ -61,6 +64,9 @@ class Settings:
     publishers: Sequence[str] = ()
     command_buffer_size: int = 1000
     durable_buffer_size: int = 10_000
+    spool_dir: str | None = None
+    spool_max_bytes: int = 256 * 1024 * 1024
+    spool_when_full: str = "drop_newest"
     broadcast_buffer_size: int = 2000
     deduplication_cache_size: int = 10_000
     ffi_integration_enabled: bool = True
@@ -194,6 +200,9 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "publishers": _strings,
     "command_buffer_size": _buffer,
     "durable_buffer_size": _buffer,
+    "spool_dir": _string,
+    "spool_max_bytes": _integer(0, 1 << 50),
+    "spool_when_full": _one_of("drop_newest", "drop_oldest"),
     "broadcast_buffer_size": _buffer,
     "deduplication_cache_size": _integer(0, 10_000_000),
     "ffi_integration_enabled": _boolean,

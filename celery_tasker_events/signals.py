@@ -34,6 +34,7 @@ class Plugin(Protocol):
     def step(self, task: Task) -> BoundStep: ...
     def put(self, publication: Publication) -> bool: ...
     def check_worker(self) -> None: ...
+    def adopt(self) -> None: ...
     def close(self) -> bool: ...
 
 
@@ -58,6 +59,8 @@ class SignalReceiver:
             (signals.task_success, self.on_success),
             (signals.task_failure, self.on_failure),
             (signals.task_retry, self.on_retry),
+            (signals.worker_process_init, self.on_start),
+            (signals.worker_ready, self.on_start),
             (signals.worker_process_shutdown, self.on_end),
             (signals.worker_shutdown, self.on_end),
         )
@@ -139,6 +142,13 @@ class SignalReceiver:
                 self._failed(step, OutcomeKind.RETRYABLE_FAILURE, sender, request.id, request, exception, inputs)
         except (Exception, SystemExit):
             _tell_trouble(sender)
+
+    def on_start(self, **_: Any) -> None:
+        # The replacement of a child that was killed is the first to come by.
+        try:
+            self._plugin.adopt()
+        except Exception:
+            logger.warning("Could not look for domain events on disk", exc_info=True, extra=current_error_fields())
 
     def on_end(self, **_: Any) -> None:
         try:

@@ -98,6 +98,7 @@ def _environment(options: argparse.Namespace, home: Home, dsn: str) -> dict[str,
         "SHOP_BROKER_URL": broker,
         "SHOP_RESULT_BACKEND": results,
         "SHOP_COUNTS_FILE": str(home.counts),
+        "SHOP_SPOOL_DIR": str(home.spool),
         # A queue of this run's own: nobody else's worker takes its tasks.
         "SHOP_QUEUE": f"shop-{uuid.uuid4().hex[:12]}",
     }

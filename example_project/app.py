@@ -5,6 +5,7 @@ SHOP_DSN             Postgres with PGMQ, for durable events: ``postgresql://user
 SHOP_BROKER_URL      Celery's broker: ``amqp://...``, ``redis://...``, or ``filesystem:///folder``, which needs no server
 SHOP_RESULT_BACKEND  Celery's result backend: ``rpc://``, ``redis://...``, or ``file:///folder``
 SHOP_COUNTS_FILE     where the metrics subscriber notes what it counted
+SHOP_SPOOL_DIR       where durable events wait while Postgres can't take them; by default in the user's state folder
 SHOP_QUEUE           the Celery queue, by default ``shop``
 ===================  ====================================================================================================
 """
@@ -51,6 +52,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_timer_precision=0.1,  # a retry is due in 0.2 seconds here, and must not wait for a clock that ticks once a second
     tasker_events_dsn=required("SHOP_DSN"),
+    tasker_events_spool_dir=os.environ.get("SHOP_SPOOL_DIR"),
     # Absolute, so that it does not matter where the worker is started.
     tasker_events_templates=[str(HERE / "config/tasks/**/*.yaml")],
     tasker_events_publishers=["example_project.publishers.PaymentEventPublisher"],

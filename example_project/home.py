@@ -33,6 +33,7 @@ class Home:
         self.run = folder / "run"
         self.broker = self.run / "broker"
         self.results = self.run / "results"
+        self.spool = self.run / "spool"
         self.counts = self.run / "counts.jsonl"
         self.worker_log = self.run / "worker.log"
         self._worker = folder / "worker.json"

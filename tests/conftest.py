@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from services import summary_of
 from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
 
 _numbers = itertools.count()
+
+# Where the spool of a test's process, or of a process that it starts, is: never in the home of who runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
 
 
 def _server() -> EmbeddedPostgres:

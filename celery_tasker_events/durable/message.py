@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from celery_tasker_events import values
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
+from celery_tasker_events.durable.spool.spool import SpoolRow, StoredRow
 from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.event import DomainEvent, queue_name
 from celery_tasker_events.telemetry.log import error_fields, event_fields
@@ -44,6 +45,24 @@ class DurableMessage(NamedTuple):
         """
         body, headers = envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
         return cls(event.queue_name, body, headers, event_fields(event))
+
+    def to_row(self) -> SpoolRow:
+        """Return the message as it waits on disk; what lets somebody wait for it stays in memory."""
+        content = {
+            "queue": self.queue,
+            "body": self.body.decode(),
+            "headers": self.headers.decode(),
+            "fields": self.fields,
+            "is_dead_letter": self.is_dead_letter,
+        }
+        return SpoolRow(self.fields["event_name"], self.fields["namespace"], values.encode(content))
+
+    @classmethod
+    def from_row(cls, row: StoredRow) -> DurableMessage:
+        """Return the message of a row that :meth:`to_row` made."""
+        content = values.decode(row.content)
+        body, headers = content["body"].encode(), content["headers"].encode()
+        return cls(content["queue"], body, headers, content["fields"], content["is_dead_letter"])
 
     def refused(self, error: BaseException) -> DurableMessage:
         """Return the dead letter of a message that Postgres refused.

@@ -1,24 +1,34 @@
-"""The writer thread: commits whatever has gathered while the last commit was in flight as one batch."""
+"""The writer thread: commits whatever has gathered while the last commit was in flight; on an outage, by way of the spool.
+
+==========  =========================  ==============================================================================
+state       a message that is sent      the thread
+==========  =========================  ==============================================================================
+direct      waits in memory             commits what waits, as one batch
+spooling    waits on disk               commits what this process has on disk, oldest first, until nothing is left there
+==========  =========================  ==============================================================================
+
+It goes from direct to spooling when Postgres can't be used, when a commit takes too long, when the memory's share is full, and at
+the end of the process: all that waits, and what is in flight, goes to disk first. It comes back when the disk is empty. Where
+the disk can't be used either, messages wait in memory.
+"""
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import psycopg
-from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from celery_tasker_events import values
-from celery_tasker_events.durable import sql
+from celery_tasker_events.durable.backlog import Backlog
+from celery_tasker_events.durable.committing import Committer, Unavailable, settle
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.durable.queues import Connection, create_queues
-from celery_tasker_events.errors import PgmqMissing, PublishingError
+from celery_tasker_events.durable.queues import Connection
+from celery_tasker_events.durable.spool.spool import Spool
+from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, failure_fields, logger
 
@@ -32,16 +42,8 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 5.0
 
-#: Trouble that waiting, or an administrator, can mend: the batch is kept and tried again.
-TRANSIENT = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    PoolTimeout,
-    PgmqMissing,
-    errors.InsufficientPrivilege,
-    errors.ReadOnlySqlTransaction,
-    errors.UndefinedFunction,
-)
+#: Seconds after which a commit is taken for one that may never return: what waits behind it goes to disk.
+STALLED = 1.0
 
 
 class DurableWriter:
@@ -49,194 +51,289 @@ class DurableWriter:
 
     Args:
         make_pool: Called on the writer's thread when the first message comes.
-        buffer_size: How many messages may wait; what comes beyond is dropped, counted and logged.
+        buffer_size: How many messages may wait in memory; what comes beyond goes to the spool, or is dropped, counted and
+            logged where there is none.
+        spool: None: there is none.
+        adopted: Called on the writer's thread when it has adopted events that a dead process left in the spool.
     """
 
     def __init__(
-        self, make_pool: Callable[[], ConnectionPool[Connection]], buffer_size: int, counters: Counters, *, log_dropped: bool
+        self,
+        make_pool: Callable[[], ConnectionPool[Connection]],
+        buffer_size: int,
+        counters: Counters,
+        *,
+        log_dropped: bool,
+        spool: Spool | None = None,
+        adopted: Callable[[], None] = lambda: None,
     ) -> None:
-        self._make_pool = make_pool
+        self._committer = Committer(make_pool, counters)
         self._buffer_size = buffer_size
         self._counters = counters
-        self._dropped = RateLimitedWarning("%d durable events dropped: the buffer for Postgres is full") if log_dropped else None
-        self._waiting: deque[DurableMessage] = deque()
-        self._in_flight = 0
+        self._backlog = None if spool is None else Backlog(spool, counters, self._count_dropped)
+        self._adopted = adopted
+        self._dropped = RateLimitedWarning("%d durable events dropped: %s") if log_dropped else None
         self._changed = threading.Condition()
+        self._waiting: deque[DurableMessage] = deque()
+        self._in_flight: Sequence[DurableMessage] = ()
+        self._in_flight_since = 0.0
+        # Where the messages in flight are on disk too, once they had to be saved.
+        self._in_flight_rows: list[int] = []
+        self._is_spooling = False
         self._thread: threading.Thread | None = None
+        self._is_to_adopt = True
+        self._is_ending = False
         self._closing = False
         self._stopping = threading.Event()
-        self._pool: ConnectionPool[Connection] | None = None
         self._is_down = False
+        self._trouble: Exception | None = None
+
+    def start(self) -> None:
+        """Look, on the thread, for what dead processes left in the spool; that starts the thread."""
+        with self._changed:
+            self._is_to_adopt = True
+            self._start()
+            self._changed.notify_all()
 
     def send(self, message: DurableMessage) -> None:
         """Queue the message; it is committed soon."""
         with self._changed:
-            if len(self._waiting) < self._buffer_size and not self._closing:
-                self._waiting.append(message)
-                if self._thread is None:
-                    self._start()
-                self._changed.notify_all()
-                return
-        _settle(message, kept=False)
-        message.trail.failed("durable buffer full")
-        self._counters.add("dropped", message.fields["event_name"], message.fields["namespace"], "durable buffer full")
-        if self._dropped:
-            self._dropped.add(fields=lambda: dropped_fields(message.fields, "durable buffer full"))
+            if not self._closing:
+                self._start()
+                if len(self._waiting) >= self._buffer_size:
+                    self._save()
+                # What waits in memory although there is a spool found no room there, and comes first.
+                if (self._is_spooling or self._is_ending) and not self._waiting and self._put_on_disk(message):
+                    return
+                if len(self._waiting) < self._buffer_size:
+                    self._waiting.append(message)
+                    self._changed.notify_all()
+                    return
+        self._drop(message, "closed" if self._closing else "durable buffer full")
 
     def depth(self) -> int:
-        """How many messages wait or are in flight."""
+        """How many messages of this process are not committed yet, on disk or not."""
         with self._changed:
-            return len(self._waiting) + self._in_flight
+            return len(self._waiting) + self._count_on_disk() + (0 if self._in_flight_rows else len(self._in_flight))
+
+    def watch(self) -> float | None:
+        """Save what waits if the commit in flight does not return.
+
+        Returns:
+            After how many seconds to look again; None if nothing is in flight.
+        """
+        with self._changed:
+            if not self._in_flight and not self._waiting:
+                return None
+            if self._in_flight and not self._is_spooling and time.monotonic() - self._in_flight_since > STALLED:
+                self._save()
+                self._tell_down(f"a commit takes longer than {STALLED:g} s")
+            return STALLED
+
+    def save(self) -> None:
+        """Put all that is not committed yet on disk, and all that comes from now on: the process may be killed at any moment."""
+        with self._changed:
+            self._is_ending = True
+            self._save()
 
     def drain(self, timeout: float) -> bool:
         """Wait up to that many seconds until all that was sent is committed; return whether it is."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._in_flight, timeout)
+            return self._changed.wait_for(self._is_done, timeout)
 
     def close(self, timeout: float) -> bool:
-        """Drain, then end the thread and close the pool; return whether nothing was left behind."""
+        """Drain, then end the thread and close the pool; return whether all is committed.
+
+        What is on disk is not waited for while Postgres is away.
+        """
         deadline = time.monotonic() + timeout
-        drained = self.drain(timeout)
+        self.save()
         with self._changed:
+            self._changed.wait_for(lambda: self._is_done() or self._is_safe_for_later(), timeout)
+            drained = self._is_done()
             self._closing = True
             self._changed.notify_all()
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._backlog is not None:
+            self._backlog.tell_left_behind()
         return drained
 
+    def _is_done(self) -> bool:
+        return not (self._waiting or self._in_flight or self._count_on_disk())
+
+    def _count_on_disk(self) -> int:
+        return 0 if self._backlog is None else self._backlog.count
+
+    def _is_safe_for_later(self) -> bool:
+        return self._is_down and self._is_spooling and not self._waiting
+
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="tasker-events-writer", daemon=True)
-        self._thread.start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="tasker-events-writer", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         try:
-            while batch := self._take():
-                self._commit_sooner_or_later(batch)
-                with self._changed:
-                    self._in_flight = 0
-                    self._changed.notify_all()
+            if self._backlog is not None:
+                self._backlog.open()
+            while not self._stopping.is_set():
+                if self._is_to_adopt:
+                    self._adopt()
+                if self._is_spooling:
+                    self._send_from_disk()
+                elif batch := self._take():
+                    self._send_from_memory(batch)
+                elif self._closing:
+                    break
         finally:
-            if self._pool is not None:
-                self._pool.close(timeout=1)
+            self._abandon()
+            self._committer.close()
+            if self._backlog is not None:
+                self._backlog.spool.close()
 
     def _take(self) -> list[DurableMessage]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
+            self._changed.wait_for(lambda: self._waiting or self._closing or self._is_spooling or self._is_to_adopt)
             batch: list[DurableMessage] = []
             size = 0
-            while self._waiting and len(batch) < MAX_BATCH_MESSAGES and size < MAX_BATCH_BYTES:
+            while not self._is_spooling and self._waiting and len(batch) < MAX_BATCH_MESSAGES and size < MAX_BATCH_BYTES:
                 message = self._waiting.popleft()
                 batch.append(message)
                 size += len(message.body)
-            self._in_flight = len(batch)
+            self._in_flight, self._in_flight_since = batch, time.monotonic()
             return batch
 
-    def _commit_sooner_or_later(self, batch: Sequence[DurableMessage]) -> None:
-        backoff = FIRST_BACKOFF
-        trouble: BaseException | None = None
-        while not self._stopping.is_set():
-            try:
-                self._commit(batch)
-            except TRANSIENT as error:
-                trouble = error
-                self._tell_state(error)
-                self._stopping.wait(backoff * random.uniform(0.5, 1.0))
-                backoff = min(backoff * 2, LAST_BACKOFF)
-            except Exception as error:
-                self._commit_apart(batch, error)
-                return
+    def _send_from_memory(self, batch: Sequence[DurableMessage]) -> None:
+        backoffs, is_first = _backoffs(), True
+        while batch and not self._stopping.is_set():
+            trouble = self._commit(batch)
+            with self._changed:
+                batch = self._in_flight
+                if trouble is None:
+                    continue
+                # A connection that died while it was idle is found dead only now: another one may do.
+                if is_first and not isinstance(trouble, PoolTimeout):
+                    is_first = False
+                    continue
+                self._save()
+                self._tell_down(trouble)
+                if self._is_spooling:
+                    return
+            self._stopping.wait(next(backoffs))
+
+    def _send_from_disk(self) -> None:
+        backoffs = _backoffs()
+        while not self._stopping.is_set() and (batch := self._take_from_disk()):
+            trouble = self._commit(batch)
+            if trouble is None:
+                backoffs = _backoffs()
             else:
-                self._tell_state(None)
-                return
-        self._abandon(batch, trouble or PublishingError("the process ended before it could be sent"))
+                with self._changed:
+                    self._tell_down(trouble)
+                self._stopping.wait(next(backoffs))
 
-    def _commit(self, batch: Sequence[DurableMessage]) -> None:
-        started = time.perf_counter()
-        if self._pool is None:
-            self._pool = self._make_pool()
-        with self._pool.connection() as connection:
-            try:
-                ids = self._send(connection, batch)
-            except (errors.UndefinedTable, errors.InvalidSchemaName):
-                create_queues(connection, {message.queue for message in batch})
-                ids = self._send(connection, batch)
-        self._tell_published(batch, ids, (time.perf_counter() - started) * 1000)
+    def _take_from_disk(self) -> Sequence[DurableMessage]:
+        """Take the oldest batch from the disk; where nothing is left there, go on from memory."""
+        assert self._backlog is not None
+        with self._changed:
+            stored = self._backlog.oldest(MAX_BATCH_MESSAGES, MAX_BATCH_BYTES)
+            if not stored:
+                self._is_spooling = False
+                self._changed.notify_all()
+            self._in_flight = [message for _, message in stored]
+            self._in_flight_rows = [row_id for row_id, _ in stored]
+            self._in_flight_since = time.monotonic()
+            return self._in_flight
 
-    def _send(self, connection: Connection, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
-        by_queue: dict[str, list[DurableMessage]] = {}
-        for message in batch:
-            by_queue.setdefault(message.queue, []).append(message)
-        parameter = b"[%s]" % b",".join(
-            b'{"queue":%s,"messages":[%s],"headers":[%s]}'
-            % (values.encode(queue), b",".join(m.body for m in messages), b",".join(m.headers for m in messages))
-            for queue, messages in by_queue.items()
-        )
-        ids: dict[str, list[int]] = {}
-        for queue, message_id in connection.execute(sql.SEND, [parameter.decode()]):
-            ids.setdefault(queue, []).append(message_id)
-        return ids
+    def _commit(self, batch: Sequence[DurableMessage]) -> Exception | None:
+        """Commit the batch in flight, or as much of it as goes; return what kept the rest."""
+        settled = len(batch)
+        trouble: Exception | None = None
+        try:
+            self._committer.commit(batch)
+        except Unavailable as error:
+            settled, trouble = error.settled, error.reason
+            self._trouble = trouble
+        with self._changed:
+            if settled:
+                self._tell_up()
+            if self._backlog is not None:
+                self._backlog.forget(self._in_flight_rows[:settled])
+            self._in_flight, self._in_flight_rows = self._in_flight[settled:], self._in_flight_rows[settled:]
+            self._changed.notify_all()
+        return trouble
 
-    def _commit_apart(self, batch: Sequence[DurableMessage], error: BaseException) -> None:
-        """Find what made Postgres refuse the batch: the good ones are published, the bad ones become dead letters."""
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            self._commit_sooner_or_later(batch[:middle])
-            self._commit_sooner_or_later(batch[middle:])
+    def _save(self) -> None:
+        """With the lock held: go over to spooling, if the disk takes all that is not committed yet."""
+        if self._backlog is None:
             return
-        (message,) = batch
-        self._count_failure(message, "postgres")
-        message.trail.failed("postgres", error)
-        logger.warning(
-            "Postgres refused a domain event%s",
-            "; its dead letter is lost" if message.is_dead_letter else "; it is parked as a dead letter",
-            extra=failure_fields(message.fields, error),
-        )
-        if message.is_dead_letter:
-            _settle(message, kept=False)
-        else:
-            self._commit_sooner_or_later([message.refused(error)])
+        in_flight = () if self._in_flight_rows else self._in_flight
+        ids = self._backlog.put([*in_flight, *self._waiting])
+        if ids:
+            self._in_flight_rows = self._in_flight_rows or ids[: len(in_flight)]
+            self._waiting.clear()
+            self._is_spooling = True
+            self._changed.notify_all()
 
-    def _abandon(self, batch: Sequence[DurableMessage], error: BaseException) -> None:
-        for message in batch:
-            _settle(message, kept=False)
-            self._count_failure(message, "shutdown")
+    def _put_on_disk(self, message: DurableMessage) -> bool:
+        if self._backlog is None or not self._backlog.put([message]):
+            return False
+        self._is_spooling = True
+        self._changed.notify_all()
+        return True
+
+    def _adopt(self) -> None:
+        self._is_to_adopt = False
+        if self._backlog is not None:
+            with self._changed:
+                if not self._backlog.adopt():
+                    return
+                self._is_spooling = True
+            self._adopted()
+
+    def _abandon(self) -> None:
+        with self._changed:
+            lost = [*(() if self._in_flight_rows else self._in_flight), *self._waiting]
+            self._in_flight, self._waiting = (), deque()
+        error = self._trouble or PublishingError("the process ended before it could be sent")
+        for message in lost:
+            settle(message, kept=False)
+            self._counters.add("failed", message.fields["event_name"], message.fields["namespace"], "shutdown")
             message.trail.failed("shutdown", error)
-            logger.warning(
-                "Domain event lost: Postgres could not be reached before the process ended",
-                extra=failure_fields(message.fields, error),
-            )
+            extra = failure_fields(message.fields, error)
+            logger.warning("Domain event lost: Postgres could not be reached before the process ended", extra=extra)
 
-    def _count_failure(self, message: DurableMessage, reason: str) -> None:
-        self._counters.add("failed", message.fields["event_name"], message.fields["namespace"], reason)
+    def _drop(self, message: DurableMessage, reason: str) -> None:
+        settle(message, kept=False)
+        message.trail.failed(reason)
+        self._count_dropped(message.fields, reason)
 
-    def _tell_state(self, error: BaseException | None) -> None:
+    def _count_dropped(self, fields: Mapping[str, Any], reason: str) -> None:
+        self._counters.add("dropped", fields["event_name"], fields["namespace"], reason)
+        if self._dropped:
+            self._dropped.add(reason, fields=lambda: dropped_fields(fields, reason))
+
+    def _tell_down(self, trouble: Exception | str) -> None:
         """Log the change between reachable and not, never each attempt."""
-        if error is not None and not self._is_down:
+        if not self._is_down:
             self._is_down = True
-            logger.warning("Durable domain events wait in memory: %s: %s", type(error).__name__, error, extra=error_fields(error))
-        elif error is None and self._is_down:
+            place = f"on disk ({self._backlog.spool.path})" if self._backlog is not None and self._is_spooling else "in memory"
+            told = trouble if isinstance(trouble, str) else f"{type(trouble).__name__}: {trouble}"
+            extra = None if isinstance(trouble, str) else error_fields(trouble)
+            logger.warning("Durable domain events wait %s: %s", place, told, extra=extra)
+
+    def _tell_up(self) -> None:
+        if self._is_down:
             self._is_down = False
+            self._is_to_adopt = True
             logger.warning("Durable domain events are published again")
 
-    def _tell_published(self, batch: Sequence[DurableMessage], ids: dict[str, list[int]], duration_ms: float) -> None:
-        iterators: dict[str, Any] = {queue: iter(message_ids) for queue, message_ids in ids.items()}
-        telling = logger.isEnabledFor(logging.INFO)
-        for message in batch:
-            _settle(message, kept=True)
-            message_id = next(iterators[message.queue])
-            name = "dead_lettered" if message.is_dead_letter else "published"
-            mode = message.fields.get("delivery_mode", "durable")
-            self._counters.add(name, message.fields["event_name"], message.fields["namespace"], mode)
-            message.trail.published(message_id)
-            if telling:
-                logger.info(
-                    "Domain event parked as a dead letter: %s" if message.is_dead_letter else "Domain event published: %s",
-                    message.fields["event_name"],
-                    extra={**message.fields, "queue_name": message.queue, "message_id": message_id, "duration_ms": duration_ms},
-                )
 
-
-def _settle(message: DurableMessage, *, kept: bool) -> None:
-    if message.confirmation is not None:
-        message.confirmation.settle(kept=kept)
+def _backoffs() -> Iterator[float]:
+    """Seconds to wait after each failure in a row, with jitter."""
+    backoff = FIRST_BACKOFF
+    while True:
+        yield backoff * random.uniform(0.5, 1.0)
+        backoff = min(backoff * 2, LAST_BACKOFF)

@@ -31,6 +31,7 @@ COUNTERS: Mapping[str, str] = {
     "dispatched": "Calls of in-process subscribers that returned",
     "failed": "Domain events that an error kept from where they were going",
     "dropped": "Domain events dropped because a buffer was full",
+    "spooled": "Durable domain events that had to wait on disk",
     "dead_lettered": "Domain events parked in a dead letter queue",
     "skipped": "Domain events that a publisher decided against",
 }
@@ -166,6 +167,12 @@ class _OtelTrail(Trail):
                 if message_id is not None:
                     self._span.set_attribute("messaging.message.id", str(message_id))
                 self._span.end()
+
+    def spooled(self) -> None:
+        if self._span is not None:
+            self._span.set_attribute("spooled", True)
+            self._span.end()
+            self._span = None
 
     def failed(self, stage: str, error: BaseException | None = None) -> None:
         if self._span is None:

@@ -93,6 +93,12 @@ class _Guarded(Trail):
         except Exception as error:
             _tell(self._trouble, error)
 
+    def spooled(self) -> None:
+        try:
+            self._trail.spooled()
+        except Exception as error:
+            _tell(self._trouble, error)
+
     def failed(self, stage: str, error: BaseException | None = None) -> None:
         try:
             self._trail.failed(stage, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["NO_TRAIL", "Trail", "current_span_context"]
+__all__ = ["NO_TRAIL", "Trail", "current_span_context", "span_context_from", "traceparent_of"]
 
 
 class Trail:
@@ -23,6 +23,9 @@ class Trail:
         Args:
             message_id: PGMQ's id of the message; None for a fast event.
         """
+
+    def spooled(self) -> None:
+        """The event waits on disk, for this process or another to publish it: nothing more is followed of it."""
 
     def failed(self, stage: str, error: BaseException | None = None) -> None:
         """The event will never be published.
@@ -48,3 +51,19 @@ def current_span_context() -> Any:
         return context if context.is_valid else None
     except Exception:  # another thread may just be importing it, and a tracer's own spans may be broken: no event is lost for it
         return None
+
+
+def traceparent_of(span_context: Any) -> str | None:
+    """Return a span's context as W3C trace context, to be kept where the process may end; None of None."""
+    if span_context is None:
+        return None
+    return f"00-{span_context.trace_id:032x}-{span_context.span_id:016x}-{span_context.trace_flags:02x}"
+
+
+def span_context_from(traceparent: str | None) -> Any:
+    """Return what :func:`traceparent_of` was given, or None where nobody has loaded OpenTelemetry."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None or traceparent is None:
+        return None
+    _, trace_id, span_id, flags = traceparent.split("-")
+    return trace.SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=trace.TraceFlags(int(flags, 16)))

@@ -75,7 +75,7 @@ def test_with_postgres_never_there(shop, without_plugin):
 
     assert ended == without_plugin
     assert "heard payment.processed" in worker.log
-    assert "wait in memory" in worker.log
+    assert "durable domain events stay on disk" in worker.log
 
 
 def test_with_postgres_stopped_in_the_middle_the_events_wait_for_it(shop, own_postgres, without_plugin):

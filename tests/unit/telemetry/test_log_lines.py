@@ -128,14 +128,14 @@ def test_a_subscriber_that_does_not_return(line: Callable[[str], dict[str, Any]]
     has_all_fields(line("has not returned"), "not returned within 0.01 s", "SubscriberTimeout")
 
 
-def test_outcomes_that_the_channel_has_no_room_for(line: Callable[[str], dict[str, Any]]) -> None:
+def test_outcomes_that_come_too_late(line: Callable[[str], dict[str, Any]]) -> None:
     dispatcher = Dispatcher(lambda publication: None, 1, Counters(), log_dropped=True)
     assert dispatcher.close(5)
 
     dispatcher.put(Publication(make_outcome(), (make_bound(),)))
 
     found = line("1 outcomes dropped")
-    has_all_fields(found, "channel full", "Dropped")
+    has_all_fields(found, "closed", "Dropped")
     assert found["count"] == 1
 
 
@@ -166,13 +166,13 @@ def test_an_event_that_postgres_never_got(line: Callable[[str], dict[str, Any]],
     assert (outage["error"], outage["error_type"]) == ("no route", "OperationalError")
 
 
-def test_an_event_that_the_durable_buffer_has_no_room_for(line: Callable[[str], dict[str, Any]]) -> None:
+def test_a_durable_event_that_comes_too_late(line: Callable[[str], dict[str, Any]]) -> None:
     writer = DurableWriter(unreachable, 10, Counters(), log_dropped=True)
     assert writer.close(0)
 
     writer.send(DurableMessage.of(make_event(), envelopes.by_name("native")))
 
-    has_all_fields(line("durable events dropped"), "durable buffer full", "Dropped")
+    has_all_fields(line("durable events dropped"), "closed", "Dropped")
 
 
 def test_what_can_not_be_published_by_hand(shop: tuple[Celery, DomainEvents], line: Callable[[str], dict[str, Any]]) -> None:

@@ -1,0 +1,153 @@
+"""Commits a batch to PGMQ: one statement for all queues; what Postgres refuses is found, and parked as a dead letter."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from celery_tasker_events import values
+from celery_tasker_events.durable import sql
+from celery_tasker_events.durable.message import DurableMessage
+from celery_tasker_events.durable.queues import Connection, create_queues
+from celery_tasker_events.errors import PgmqMissing
+from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.log import failure_fields, logger
+
+__all__ = ["Committer", "Unavailable", "settle"]
+
+#: Trouble that waiting, or an administrator, can mend: the batch is kept and tried again.
+TRANSIENT = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    PgmqMissing,
+    errors.InsufficientPrivilege,
+    errors.ReadOnlySqlTransaction,
+    errors.UndefinedFunction,
+)
+
+
+class Unavailable(Exception):
+    """Postgres can't be used now.
+
+    Attributes:
+        settled: How many messages of the batch, from its front, are done with nevertheless.
+        reason: What it, or the way to it, said.
+    """
+
+    def __init__(self, settled: int, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.settled = settled
+        self.reason = reason
+
+
+class Committer:
+    """Sends batches over connections of a pool that is made with the first of them.
+
+    Args:
+        make_pool: Called on the thread that commits.
+    """
+
+    def __init__(self, make_pool: Callable[[], ConnectionPool[Connection]], counters: Counters) -> None:
+        self._make_pool = make_pool
+        self._counters = counters
+        self._pool: ConnectionPool[Connection] | None = None
+
+    def commit(self, batch: Sequence[DurableMessage]) -> None:
+        """Commit the messages in order. One that Postgres refuses becomes a dead letter; its neighbours don't suffer.
+
+        Raises:
+            Unavailable: if Postgres can't be used for the rest of them now.
+        """
+        settled = 0
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            try:
+                self._send_and_tell(part)
+            except TRANSIENT as error:
+                raise Unavailable(settled, error) from error
+            except Exception as error:
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                letter = self._refused(part[0], error)
+                if letter is not None:
+                    parts.append([letter])
+                    continue
+            settled += len(part)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close(timeout=1)
+
+    def _send_and_tell(self, batch: Sequence[DurableMessage]) -> None:
+        started = time.perf_counter()
+        if self._pool is None:
+            self._pool = self._make_pool()
+        with self._pool.connection() as connection:
+            try:
+                ids = _send(connection, batch)
+            except (errors.UndefinedTable, errors.InvalidSchemaName):
+                create_queues(connection, {message.queue for message in batch})
+                ids = _send(connection, batch)
+        self._tell_published(batch, ids, (time.perf_counter() - started) * 1000)
+
+    def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:
+        """Tell of it, and return the dead letter to send in its place; None if it is one itself."""
+        self._counters.add("failed", message.fields["event_name"], message.fields["namespace"], "postgres")
+        message.trail.failed("postgres", error)
+        logger.warning(
+            "Postgres refused a domain event%s",
+            "; its dead letter is lost" if message.is_dead_letter else "; it is parked as a dead letter",
+            extra=failure_fields(message.fields, error),
+        )
+        if message.is_dead_letter:
+            settle(message, kept=False)
+            return None
+        return message.refused(error)
+
+    def _tell_published(self, batch: Sequence[DurableMessage], ids: dict[str, list[int]], duration_ms: float) -> None:
+        iterators: dict[str, Any] = {queue: iter(message_ids) for queue, message_ids in ids.items()}
+        telling = logger.isEnabledFor(logging.INFO)
+        for message in batch:
+            settle(message, kept=True)
+            message_id = next(iterators[message.queue])
+            name = "dead_lettered" if message.is_dead_letter else "published"
+            mode = message.fields.get("delivery_mode", "durable")
+            self._counters.add(name, message.fields["event_name"], message.fields["namespace"], mode)
+            message.trail.published(message_id)
+            if telling:
+                logger.info(
+                    "Domain event parked as a dead letter: %s" if message.is_dead_letter else "Domain event published: %s",
+                    message.fields["event_name"],
+                    extra={**message.fields, "queue_name": message.queue, "message_id": message_id, "duration_ms": duration_ms},
+                )
+
+
+def settle(message: DurableMessage, *, kept: bool) -> None:
+    """Tell who waits for the message that it is in a safe place, or lost."""
+    if message.confirmation is not None:
+        message.confirmation.settle(kept=kept)
+
+
+def _send(connection: Connection, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
+    by_queue: dict[str, list[DurableMessage]] = {}
+    for message in batch:
+        by_queue.setdefault(message.queue, []).append(message)
+    parameter = b"[%s]" % b",".join(
+        b'{"queue":%s,"messages":[%s],"headers":[%s]}'
+        % (values.encode(queue), b",".join(m.body for m in messages), b",".join(m.headers for m in messages))
+        for queue, messages in by_queue.items()
+    )
+    ids: dict[str, list[int]] = {}
+    for queue, message_id in connection.execute(sql.SEND, [parameter.decode()]):
+        ids.setdefault(queue, []).append(message_id)
+    return ids

@@ -1,0 +1,214 @@
+"""Overflow: durable outcomes that the channel has no room for, or no time, wait in the spool and come back in order.
+
+While anything of this process waits there, all that follows goes the same way: otherwise it would overtake.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from celery_tasker_events.binding import BoundEvent
+from celery_tasker_events.declaration import EventDeclaration
+from celery_tasker_events.durable.confirmation import Confirmation
+from celery_tasker_events.durable.message import DurableMessage
+from celery_tasker_events.durable.spool.spool import Kind, Spool, SpoolRow, StoredRow
+from celery_tasker_events.errors import ConfigurationError, SpoolFull, SpoolUnusable
+from celery_tasker_events.event import queue_name
+from celery_tasker_events.pipeline import Publication
+from celery_tasker_events.record import EventReference, Record, to_rows
+from celery_tasker_events.router import DurablePath
+from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, failure_fields, logger
+
+__all__ = ["Overflow", "StoredPublication"]
+
+#: How many outcomes are written, or read back, at once.
+BATCH = 200
+
+
+class StoredPublication(NamedTuple):
+    """One that is on disk; its publication is None if its event is not declared any more."""
+
+    row_id: int
+    publication: Publication | None
+
+
+class Overflow:
+    """Takes publications on the task's thread without waiting; a thread of its own, started with the first, writes them.
+
+    Args:
+        buffer_size: How many may wait for the disk.
+        find: Finds a declared event again; raises ConfigurationError if the app has no such event any more.
+        durable: Where the dead letter of such an event goes.
+        wake: Called when there is something to take; on any thread.
+        drop: Called with what neither the disk nor the memory has room for, and why.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        buffer_size: int,
+        find: Callable[[EventReference], BoundEvent],
+        durable: DurablePath,
+        wake: Callable[[], None],
+        drop: Callable[[Publication, str], None],
+    ) -> None:
+        self._spool = spool
+        self._buffer_size = buffer_size
+        self._find = find
+        self._durable = durable
+        self._wake = wake
+        self._drop = drop
+        self._changed = threading.Condition(threading.RLock())
+        self._waiting: deque[Publication] = deque()
+        self._writing = 0
+        self._on_disk = 0
+        #: Rows that are published, but could not be removed yet.
+        self._done: list[int] = []
+        self._promises: weakref.WeakValueDictionary[int, Confirmation] = weakref.WeakValueDictionary()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._trouble = RateLimitedWarning("%d times the outcomes on disk could not be used: %s")
+        #: Whether anything waits here. The task's thread reads it without the lock.
+        self.is_used = False
+
+    def add(self, publication: Publication) -> bool:
+        """Take over the durable events of a publication; return False if there is no room."""
+        with self._changed:
+            if self._closing or len(self._waiting) >= self._buffer_size:
+                return False
+            self.is_used = True
+            self._waiting.append(publication)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="tasker-events-overflow", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+            return True
+
+    def save(self, publications: Sequence[Publication]) -> bool:
+        """Write these, before what waits here, and all of that, on the caller's thread; return whether the disk took these."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._writing)
+            if self._write(publications, first=True) is not None:
+                return False
+            if self._write(list(self._waiting)) is None:
+                self._waiting.clear()
+            self.is_used = self.is_used or self._on_disk > 0
+        self._wake()
+        return True
+
+    def adopt(self) -> None:
+        """Look again for what is on disk: there is more of it now."""
+        with self._changed:
+            self._on_disk = self._spool.count(Kind.OUTCOME)
+            self.is_used = self.is_used or self._on_disk > 0
+        self._wake()
+
+    def depth(self) -> int:
+        """How many wait."""
+        with self._changed:
+            return len(self._waiting) + self._writing + self._on_disk
+
+    def take(self) -> list[StoredPublication]:
+        """Return the oldest that are on disk; :meth:`done` forgets them."""
+        with self._changed:
+            rows: list[StoredRow] = []
+            try:
+                if self._on_disk:
+                    rows = self._spool.oldest(BATCH, kind=Kind.OUTCOME, without=self._done)
+            except SpoolUnusable as error:
+                self._trouble.add(error, fields=functools.partial(error_fields, error))
+            if not rows:
+                # What can't be read now waits for the process that adopts it.
+                self._on_disk = 0
+                self.is_used = bool(self._waiting or self._writing)
+        return [StoredPublication(row.id, self._restored(row)) for row in rows]
+
+    def done(self, taken: Sequence[StoredPublication]) -> None:
+        """Forget what was published."""
+        with self._changed:
+            self._on_disk -= len(taken)
+            self._done += [stored.row_id for stored in taken]
+            try:
+                self._spool.remove(self._done)
+            except SpoolUnusable as error:
+                self._trouble.add(error, fields=functools.partial(error_fields, error))
+            else:
+                self._done = []
+
+    def close(self) -> None:
+        """End the thread; what waits in memory is written before."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._writing = len(batch)
+            refused = self._write(batch)
+            with self._changed:
+                self._writing = 0
+                self._changed.notify_all()
+            self._wake()
+            if refused is not None:
+                for publication in batch:
+                    self._drop(publication, str(refused))
+
+    def _write(self, publications: Sequence[Publication], *, first: bool = False) -> SpoolFull | SpoolUnusable | None:
+        """Put them on disk, behind or before what is there; return why that failed, if it did."""
+        rows: list[SpoolRow] = []
+        confirmations: list[Confirmation | None] = []
+        for publication in publications:
+            own = list(to_rows(publication))
+            rows += own
+            confirmations += [publication.confirmation] * len(own)
+        try:
+            ids = self._spool.add(rows, Kind.OUTCOME, first=first).ids if rows else []
+        except (SpoolFull, SpoolUnusable) as error:
+            return error
+        with self._changed:
+            self._on_disk += len(ids)
+            for row_id, confirmation in zip(ids, confirmations, strict=True):
+                if confirmation is not None:
+                    self._promises[row_id] = confirmation
+        return None
+
+    def _restored(self, row: StoredRow) -> Publication | None:
+        record = Record.of(row.content)
+        try:
+            bound = self._find(record.event)
+        except ConfigurationError as error:
+            self._park(record, error)
+            return None
+        confirmation = self._promises.get(row.id)
+        return Publication(record.outcome, (bound,), record.event_id, record.idempotency_key, confirmation)
+
+    def _park(self, record: Record, error: ConfigurationError) -> None:
+        event, outcome = record.event, record.outcome
+        fields = {
+            "event_id": record.event_id,
+            "event_name": event.event_name,
+            "queue_name": queue_name(event.namespace),
+            "task_uuid": outcome.task_uuid,
+            "step_uuid": outcome.step_uuid,
+            "correlation_id": outcome.correlation_id,
+            "namespace": event.namespace,
+        }
+        logger.warning(
+            "Domain event %s from the spool is not declared any more; it is parked as a dead letter",
+            event.event_name,
+            extra=failure_fields(fields, error),
+        )
+        declared = {"name": event.event_name, "condition": event.condition, "delivery_mode": event.delivery_mode}
+        payload = outcome.result.json.decode()
+        declaration = EventDeclaration.from_mapping(declared)
+        self._durable.send(DurableMessage.dead_letter(declaration, event.namespace, "spool", error, payload, fields))
