@@ -8,6 +8,7 @@ from celery.bin.base import handle_preload_options
 from celery_tasker_events.cli.catalog import catalog
 from celery_tasker_events.cli.check import check
 from celery_tasker_events.cli.setup import setup
+from celery_tasker_events.cli.spool import spool
 
 __all__ = ["domain_events"]
 
@@ -19,5 +20,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-for command in (catalog, check, setup):
+for command in (catalog, check, setup, spool):
     domain_events.add_command(command)

@@ -1,0 +1,105 @@
+"""``domain-events spool``: the file in which durable events of this host wait while Postgres can't take them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from celery_tasker_events.cli.app import sound_plugin_of
+from celery_tasker_events.cli.table import as_table
+from celery_tasker_events.durable.spool.place import spool_path
+from celery_tasker_events.durable.spool.report import clear, spool_totals, waiting
+from celery_tasker_events.errors import SpoolUnusable
+from celery_tasker_events.plugin import DomainEvents
+
+__all__ = ["spool"]
+
+
+@click.group(name="spool")
+def spool() -> None:
+    """Durable events that wait on this host's disk for Postgres."""
+
+
+@spool.command(name="show")
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def show(ctx: click.Context, output: str) -> None:
+    """Show how many wait, and which."""
+    path = _path(sound_plugin_of(ctx))
+    try:
+        totals, events = spool_totals(path), waiting(path)
+    except SpoolUnusable as error:
+        raise click.ClickException(str(error)) from error
+    oldest = None if totals.oldest is None else datetime.datetime.fromtimestamp(totals.oldest, datetime.timezone.utc).isoformat()
+    if output == "json":
+        found = {"path": str(path), **totals._asdict(), "oldest": oldest, "waiting": [event._asdict() for event in events]}
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{path}: {totals.events} events, {totals.bytes} bytes" + (f", the oldest since {oldest}" if oldest else ""))
+    if events:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo(as_table([_row(event._asdict()) for event in events], width))
+
+
+@spool.command(name="flush")
+@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait for Postgres.")
+@click.pass_context
+def flush(ctx: click.Context, timeout: float) -> None:
+    """Publish what processes left there that do not run any more. Running ones publish theirs themselves."""
+    plugin = sound_plugin_of(ctx)
+    path = _path(plugin)
+    deadline = time.monotonic() + timeout
+    try:
+        orphaned, owned = _counts(path)
+        plugin.adopt()
+        while (left := max(0, sum(_counts(path)) - owned)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        plugin.close(0)
+    except SpoolUnusable as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{orphaned - left} events published or parked as dead letters")
+    if owned:
+        click.echo(f"{owned} events wait for processes that are running: they publish them themselves")
+    if left:
+        raise click.ClickException(f"{left} events are still there: Postgres did not take them within {timeout:g} s")
+
+
+@spool.command(name="clear")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def clear_command(ctx: click.Context, yes: bool) -> None:
+    """Throw away all that waits there. These events are lost."""
+    path = _path(sound_plugin_of(ctx))
+    try:
+        events = spool_totals(path).events
+        if events and not yes:
+            click.confirm(f"Throw away {events} events in {path}?", abort=True)
+        click.echo(f"{clear(path)} events thrown away")
+    except SpoolUnusable as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _counts(path: Path) -> tuple[int, int]:
+    """How many events nobody owns, and how many running processes own."""
+    found = waiting(path)
+    return sum(event.events for event in found if not event.is_owned), sum(event.events for event in found if event.is_owned)
+
+
+def _path(plugin: DomainEvents) -> Path:
+    settings = plugin.settings
+    if settings.dsn is None or not settings.spool_max_bytes:
+        setting = "tasker_events_dsn is not set" if settings.dsn is None else "tasker_events_spool_max_bytes is 0"
+        raise click.ClickException(f"this app has no spool: {setting}")
+    return spool_path(settings.dsn, settings.spool_dir)
+
+
+def _row(event: dict[str, Any]) -> dict[str, str]:
+    process = "running" if event["is_owned"] else "ended"
+    return {"NAMESPACE": event["namespace"], "EVENT": event["event_name"], "PROCESS": process, "EVENTS": str(event["events"])}
