@@ -18,6 +18,7 @@ from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, share
 from celery_tasker_events.bus.stream import EventStream
 from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.catalog import Catalog
+from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.pool import connect
@@ -83,6 +84,7 @@ class DomainEvents:
         setattr(app, _ATTRIBUTE, self)
         _plugins.add(self)
         SignalReceiver(self).connect()
+        hide_dsn()
 
     @classmethod
     def of(cls, app: Celery) -> DomainEvents:

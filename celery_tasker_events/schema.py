@@ -42,7 +42,16 @@ class PayloadValidator:
             place = "/".join(map(str, error.absolute_path)) or "its top level"
             raise ConfigurationError(f"invalid JSON Schema at {place}: {error.message}") from error
         _check_references(schema, specification)
-        self._validator = kind(dict(schema), registry=_LOCAL_ONLY)
+        self._validator = self._limited(kind, schema)(dict(schema), registry=_LOCAL_ONLY)
+
+    @staticmethod
+    def _limited(kind: Any, schema: Mapping[str, Any]) -> Any:
+        if not any("pattern" in mapping or "patternProperties" in mapping for mapping in _mappings(schema)):
+            return kind
+        # Imported here: few schemas have patterns.
+        from celery_tasker_events.schema_patterns import with_limited_patterns
+
+        return with_limited_patterns(kind)
 
     def check(self, payload: Any) -> None:
         """Raise SchemaViolation, naming the place and the rule, if the payload does not match."""

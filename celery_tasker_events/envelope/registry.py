@@ -49,11 +49,28 @@ def read(message: Any) -> DomainEvent:
     if envelope is None:
         raise ValueError(f"not a domain event in any of the envelopes {', '.join(NAMES)}: {_outline(message)}")
     try:
-        return envelope.from_message(message)
-    except (KeyError, TypeError, ValueError) as error:
+        return _checked(envelope.from_message(message))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"not a whole domain event in the {envelope.name} envelope ({type(error).__name__}: {error}): {_outline(message)}"
         ) from error
+
+
+def _checked(event: DomainEvent) -> DomainEvent:
+    """Anybody may have put the message there: what a handler relies on is what it says it is."""
+    metadata = event.metadata
+    for name in ("event_id", "event_name", "event_version"):
+        if not isinstance(getattr(event, name), str):
+            raise TypeError(f"{name} is no string")
+    for name in ("namespace", "correlation_id", "fired_by", "idempotency_key"):
+        if not isinstance(getattr(metadata, name), str):
+            raise TypeError(f"metadata.{name} is no string")
+    for name in ("task_uuid", "step_uuid", "step_name"):
+        if not isinstance(getattr(metadata, name), str | None):
+            raise TypeError(f"metadata.{name} is neither a string nor null")
+    if not isinstance(event.execution_result.success, bool):
+        raise TypeError("execution_result.success is no boolean")
+    return event
 
 
 def _outline(message: Any) -> str:

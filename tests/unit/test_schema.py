@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from celery_tasker_events.errors import ConfigurationError, SchemaViolation
 from celery_tasker_events.schema import PayloadValidator
@@ -110,3 +113,35 @@ def test_a_schema_is_draft_7_unless_it_says_otherwise() -> None:
         PayloadValidator(tuple_items).check([1])
     with pytest.raises(ConfigurationError, match="invalid JSON Schema at items"):
         PayloadValidator({"$schema": "https://json-schema.org/draft/2020-12/schema", **tuple_items})
+
+
+CATASTROPHIC = r"^(a|aa)+$"
+
+
+@pytest.mark.parametrize(
+    ("schema", "payload"),
+    [({"pattern": CATASTROPHIC}, "a" * 60 + "b"), ({"patternProperties": {CATASTROPHIC: True}}, {"a" * 60 + "b": 1})],
+)
+def test_a_pattern_that_takes_for_ever_is_a_violation(schema: Any, payload: Any) -> None:
+    with pytest.raises(SchemaViolation, match=r"took longer than 0\.1 s"):
+        PayloadValidator(schema).check(payload)
+
+
+@pytest.mark.parametrize("pattern", [r"^TXN-\d+$", r"\w", "^\u00e9", r"a(?=b)", "", r"^[a-z0-9_]+(\.[a-z0-9_]+)+$"])
+@given(text=st.text(st.characters(codec="ascii") | st.just("\u00e9")))
+def test_patterns_mean_what_they_mean_to_python(pattern: str, text: str) -> None:
+    validator = PayloadValidator({"pattern": pattern})
+
+    if re.search(pattern, text):
+        validator.check(text)
+    else:
+        with pytest.raises(SchemaViolation, match="does not match"):
+            validator.check(text)
+
+
+def test_pattern_properties_check_the_values_of_the_keys_that_match() -> None:
+    validator = PayloadValidator({"patternProperties": {"^n_": {"type": "number"}}})
+
+    validator.check({"n_a": 1, "other": "text"})
+    with pytest.raises(SchemaViolation, match="payload/n_b: 'text' is not of type 'number'"):
+        validator.check({"n_b": "text"})
