@@ -12,6 +12,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import UnknownDialect, specification_with
 
 from celery_tasker_events.errors import ConfigurationError, SchemaViolation
+from celery_tasker_events.schema_fast import quick_yes
 
 __all__ = ["PayloadValidator"]
 
@@ -42,19 +43,19 @@ class PayloadValidator:
             place = "/".join(map(str, error.absolute_path)) or "its top level"
             raise ConfigurationError(f"invalid JSON Schema at {place}: {error.message}") from error
         _check_references(schema, specification)
-        self._validator = self._limited(kind, schema)(dict(schema), registry=_LOCAL_ONLY)
+        keywords = {key for mapping in _mappings(schema) for key in mapping}
+        self._quick_yes = quick_yes(kind.__name__, schema, keywords)
+        if not keywords.isdisjoint({"pattern", "patternProperties"}):
+            # Imported here: few schemas have patterns.
+            from celery_tasker_events.schema_patterns import with_limited_patterns
 
-    @staticmethod
-    def _limited(kind: Any, schema: Mapping[str, Any]) -> Any:
-        if not any("pattern" in mapping or "patternProperties" in mapping for mapping in _mappings(schema)):
-            return kind
-        # Imported here: few schemas have patterns.
-        from celery_tasker_events.schema_patterns import with_limited_patterns
-
-        return with_limited_patterns(kind)
+            kind = with_limited_patterns(kind)
+        self._validator = kind(dict(schema), registry=_LOCAL_ONLY)
 
     def check(self, payload: Any) -> None:
         """Raise SchemaViolation, naming the place and the rule, if the payload does not match."""
+        if self._quick_yes is not None and self._quick_yes(payload):
+            return
         error = jsonschema.exceptions.best_match(self._validator.iter_errors(payload))
         if error is not None:
             place = "/".join(map(str, error.absolute_path))
