@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 __all__ = [
     "ConfigurationError",
+    "DatabaseNotReady",
     "NotSerialisable",
     "PgmqMissing",
+    "PgmqTooOld",
     "Problem",
     "PublishingError",
     "SchemaViolation",
@@ -72,7 +74,11 @@ class StreamClosed(TaskerEventsError):
     """An event stream has ended: no more events will come from it."""
 
 
-class PgmqMissing(TaskerEventsError):
+class DatabaseNotReady(TaskerEventsError):
+    """The database takes no events before an administrator has changed something."""
+
+
+class PgmqMissing(DatabaseNotReady):
     """The database has no PGMQ schema."""
 
     def __init__(self, database: str) -> None:
@@ -94,6 +100,15 @@ class SpoolFull(TaskerEventsError):
 
     def __init__(self, path: str, max_bytes: int) -> None:
         super().__init__(f"the spool {path} is full: raise tasker_events_spool_max_bytes above {max_bytes}")
+
+
+class PgmqTooOld(DatabaseNotReady):
+    """The database has a PGMQ that lacks what is called."""
+
+    def __init__(self, database: str, version: str | None) -> None:
+        found = f"PGMQ {version}" if version else "PGMQ (installed as SQL, its version is unknown)"
+        remedy = "alter extension pgmq update" if version else "the upgrade scripts of its releases, pgmq--<old>--<new>.sql"
+        super().__init__(f"{found} in {database} is too old: 1.4 or newer is needed, best 1.5. Upgrade it with: {remedy}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

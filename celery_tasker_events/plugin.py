@@ -21,9 +21,10 @@ from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.confirmation import Confirmation
+from celery_tasker_events.durable.message import dead_letter_queue
 from celery_tasker_events.durable.pool import connect
-from celery_tasker_events.durable.queues import check_pgmq
-from celery_tasker_events.errors import ConfigurationError, PgmqMissing, Problem, SpoolUnusable, did_you_mean
+from celery_tasker_events.durable.queues import shortcomings
+from celery_tasker_events.errors import ConfigurationError, DatabaseNotReady, Problem, SpoolUnusable, did_you_mean
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.pipeline import Publication
@@ -331,8 +332,10 @@ class DomainEvents:
             ]
         try:
             with connect(dsn) as connection:
-                check_pgmq(connection)
-        except PgmqMissing as error:
+                queues = self.catalog.durable_queues()
+                for shortcoming in shortcomings(connection, {*queues, *map(dead_letter_queue, queues)}):
+                    logger.warning("Postgres for domain events: %s", shortcoming)
+        except DatabaseNotReady as error:
             return [Problem(str(error), "tasker_events_dsn")]
         except psycopg.Error as error:
             place = masked_dsn(dsn)

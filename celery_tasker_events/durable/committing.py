@@ -7,30 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import psycopg
 from psycopg import errors
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from celery_tasker_events import values
 from celery_tasker_events.durable import sql
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.durable.queues import Connection, create_queues
-from celery_tasker_events.errors import PgmqMissing
+from celery_tasker_events.durable.queues import Connection, create_queues, send_statement
+from celery_tasker_events.durable.trouble import Treatment, treatment_of
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import failure_fields, logger
 
 __all__ = ["Committer", "Unavailable", "settle"]
-
-#: Trouble that waiting, or an administrator, can mend: the batch is kept and tried again.
-TRANSIENT = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    PoolTimeout,
-    PgmqMissing,
-    errors.InsufficientPrivilege,
-    errors.ReadOnlySqlTransaction,
-    errors.UndefinedFunction,
-)
 
 
 class Unavailable(Exception):
@@ -58,6 +46,7 @@ class Committer:
         self._make_pool = make_pool
         self._counters = counters
         self._pool: ConnectionPool[Connection] | None = None
+        self._statement = sql.SEND
 
     def commit(self, batch: Sequence[DurableMessage]) -> None:
         """Commit the messages in order. One that Postgres refuses becomes a dead letter; its neighbours don't suffer.
@@ -71,9 +60,10 @@ class Committer:
             part = parts.pop()
             try:
                 self._send_and_tell(part)
-            except TRANSIENT as error:
-                raise Unavailable(settled, error) from error
             except Exception as error:
+                treatment = treatment_of(error)
+                if treatment is Treatment.WAIT or (treatment is Treatment.SMALLER and len(part) == 1):
+                    raise Unavailable(settled, error) from error
                 if len(part) > 1:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
@@ -94,10 +84,11 @@ class Committer:
             self._pool = self._make_pool()
         with self._pool.connection() as connection:
             try:
-                ids = _send(connection, batch)
-            except (errors.UndefinedTable, errors.InvalidSchemaName):
+                ids = _send(connection, self._statement, batch)
+            except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction):
+                self._statement = send_statement(connection)
                 create_queues(connection, {message.queue for message in batch})
-                ids = _send(connection, batch)
+                ids = _send(connection, self._statement, batch)
         self._tell_published(batch, ids, (time.perf_counter() - started) * 1000)
 
     def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:
@@ -138,7 +129,7 @@ def settle(message: DurableMessage, *, kept: bool) -> None:
         message.confirmation.settle(kept=kept)
 
 
-def _send(connection: Connection, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
+def _send(connection: Connection, statement: str, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
     by_queue: dict[str, list[DurableMessage]] = {}
     for message in batch:
         by_queue.setdefault(message.queue, []).append(message)
@@ -148,6 +139,6 @@ def _send(connection: Connection, batch: Sequence[DurableMessage]) -> dict[str, 
         for queue, messages in by_queue.items()
     )
     ids: dict[str, list[int]] = {}
-    for queue, message_id in connection.execute(sql.SEND, [parameter.decode()]):
+    for queue, message_id in connection.execute(statement, [parameter.decode()]):
         ids.setdefault(queue, []).append(message_id)
     return ids

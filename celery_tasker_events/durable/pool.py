@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from celery_tasker_events.durable.queues import Connection
+from celery_tasker_events.durable.trouble import Treatment, treatment_of
 
 __all__ = ["connect", "make_pool"]
 
-#: Seconds after which a connection attempt is given up, unless the DSN says otherwise.
-CONNECT_TIMEOUT = 5
+_NAME = "tasker-events-pool"
+
+#: The names of the pool's threads, and of the one that asks it, start with these.
+_OUR_THREADS = (_NAME, "tasker-events-writer")
+
+#: What counts unless the DSN says otherwise.
+_DEFAULTS = {
+    "application_name": "celery-tasker-events",
+    # Seconds after which a connection attempt is given up.
+    "connect_timeout": 5,
+    # A server that vanished without a word is noticed within half a minute, not after the quarter of an hour, or the two
+    # hours, that the operating system takes.
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def _arguments(dsn: str) -> dict[str, Any]:
     given = conninfo_to_dict(dsn)
-    defaults = {"connect_timeout": CONNECT_TIMEOUT, "application_name": "celery-tasker-events"}
     return {
-        **{key: value for key, value in defaults.items() if key not in given},
+        **{key: value for key, value in _DEFAULTS.items() if key not in given},
         "autocommit": True,
         # A pooler in transaction mode hands each transaction to another server process, which knows no statement
         # that was prepared on the last one.
@@ -39,15 +57,62 @@ def connect(dsn: str) -> Connection:
 
 def make_pool(dsn: str) -> ConnectionPool[Connection]:
     """Return an open pool that connects when it is first asked; one connection is enough for the one writer thread."""
-    return ConnectionPool(
-        dsn,
-        kwargs=_arguments(dsn),
-        min_size=0,
-        max_size=1,
-        num_workers=1,
-        # The writer backs off by itself: the pool gives up soon, so that it tries again whenever it is asked.
-        reconnect_timeout=1,
-        timeout=3,
-        name="tasker-events",
-        open=True,
-    )
+    logging.getLogger("psycopg.pool").addFilter(_is_not_ours)
+    return _Pool(dsn)
+
+
+class _Pool(ConnectionPool[Connection]):
+    """Says why there is no connection, and does not use one again that met trouble with its server or its role."""
+
+    def __init__(self, dsn: str) -> None:
+        self._why_not: psycopg.Error | None = None
+        pool = self
+
+        class OurConnection(psycopg.Connection[tuple[Any, ...]]):
+            @classmethod
+            def connect(cls, *args: Any, **kwargs: Any) -> Any:
+                try:
+                    connection = super().connect(*args, **kwargs)
+                except psycopg.Error as error:
+                    pool._why_not = error
+                    raise
+                pool._why_not = None
+                return connection
+
+        super().__init__(
+            dsn,
+            connection_class=OurConnection,
+            kwargs=_arguments(dsn),
+            min_size=0,
+            max_size=1,
+            num_workers=1,
+            # The writer backs off by itself: the pool gives up soon, so that it tries again whenever it is asked.
+            reconnect_timeout=1,
+            timeout=3,
+            name=_NAME,
+            open=True,
+        )
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        try:
+            return super().getconn(timeout)
+        except PoolTimeout:
+            if (error := self._why_not) is None:
+                raise
+            raise PoolTimeout(str(error)) from None
+
+    @contextlib.contextmanager
+    def connection(self, timeout: float | None = None) -> Iterator[Connection]:
+        with super().connection(timeout) as connection:
+            try:
+                yield connection
+            except Exception as error:
+                # What mends it counts for new connections only: a role's settings, or the new primary of several hosts.
+                if treatment_of(error) is not Treatment.REFUSE:
+                    connection.close()
+                raise
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Keep psycopg's lines about each of our attempts out of the log: the writer tells an outage once, with its reason."""
+    return not (record.threadName or "").startswith(_OUR_THREADS)

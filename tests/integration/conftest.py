@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from celery.result import AsyncResult
 from worker_process import WorkerProcess, folder_broker, producer
+
+from celery_tasker_events import DomainEvents
 
 APPS = Path(__file__).parent / "apps"
 
@@ -78,3 +81,19 @@ def module_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     shop = Shop(tmp_path_factory.mktemp("shop"))
     yield shop
     shop.kill()
+
+
+@pytest.fixture
+def publish_to() -> Iterator[Callable[[str], DomainEvents]]:
+    """Makes plugins of apps in this process, which publish to the database of that DSN."""
+    plugins: list[DomainEvents] = []
+
+    def make(dsn: str) -> DomainEvents:
+        app = Celery("publisher", set_as_current=False)
+        app.conf.update(tasker_events_dsn=dsn)
+        plugins.append(DomainEvents(app))
+        return plugins[-1]
+
+    yield make
+    for plugin in plugins:
+        plugin.close(5)
