@@ -7,6 +7,7 @@ from celery.bin.base import handle_preload_options
 
 from celery_tasker_events.cli.catalog import catalog
 from celery_tasker_events.cli.check import check
+from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.cli.setup import setup
 from celery_tasker_events.cli.spool import spool
 
@@ -20,5 +21,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-for command in (catalog, check, setup, spool):
+for command in (catalog, check, grants, setup, spool):
     domain_events.add_command(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from celery_tasker_events.cli.check import check
+from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.version import __version__
 
 __all__ = ["main"]
@@ -16,4 +17,5 @@ def main() -> None:
     """Domain events without a Celery app. With one: celery -A <your app> domain-events."""
 
 
-main.add_command(check)
+for command in (check, grants):
+    main.add_command(command)

@@ -9,9 +9,15 @@ from celery_tasker_events.cli.app import sound_plugin_of
 from celery_tasker_events.durable.message import dead_letter_queue
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import set_up
+from celery_tasker_events.errors import DatabaseNotReady
 from celery_tasker_events.settings import masked_dsn
 
 __all__ = ["setup"]
+
+_NEEDS = (
+    "Installing PGMQ needs CREATE on the database; creating queues needs USAGE and CREATE on the schema pgmq, and SELECT and "
+    "INSERT on pgmq.meta (with PGMQ before 1.6 as an extension, to own it): run it as the role that owns them, with --dsn"
+)
 
 
 @click.command(name="setup")
@@ -27,7 +33,9 @@ def setup(ctx: click.Context, dsn: str | None) -> None:
     try:
         with connect(dsn) as connection:
             report = set_up(connection, {*queues, *map(dead_letter_queue, queues)})
-    except psycopg.Error as error:
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise click.ClickException(f"setting up {masked_dsn(dsn)} failed: {error.diag.message_primary}. {_NEEDS}") from error
+    except (psycopg.Error, DatabaseNotReady) as error:
         raise click.ClickException(f"setting up {masked_dsn(dsn)} failed: {error}") from error
     click.echo(f"PGMQ: installed as {report.installed}" if report.installed else "PGMQ: was installed already")
     for queue in report.created:
