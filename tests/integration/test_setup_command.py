@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 APPS = Path(__file__).parent / "apps"
 QUEUES = {f"{name}_domain_events{suffix}" for name in ("payments", "audit") for suffix in ("", "_dlq")}
@@ -89,3 +91,58 @@ def test_what_it_can_not_do_is_told_without_a_traceback_or_a_password(settings, 
     assert complaint in output
     assert "Traceback" not in output
     assert "s3cret" not in output
+
+
+@pytest.fixture
+def role() -> str:
+    return f"setter_{uuid.uuid4().hex}"
+
+
+def execute(dsn: str, *statements: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def test_a_role_that_may_not_install_is_told_which_right_it_lacks(bare_dsn, role):
+    execute(bare_dsn, f"create role {role} login")
+
+    code, output = finished(setup_command(dsn=make_conninfo(bare_dsn, user=role)))
+
+    assert code == 1
+    assert "permission denied for database" in output
+    assert "Installing PGMQ needs CREATE on the database" in output
+    assert "Traceback" not in output
+
+
+def test_a_role_that_may_not_create_queues_is_told_which_right_it_lacks(dsn, role):
+    execute(dsn, f"create role {role} login")
+
+    code, output = finished(setup_command(dsn=make_conninfo(dsn, user=role)))
+
+    assert code == 1
+    assert "permission denied for schema pgmq" in output
+    assert "creating queues needs USAGE and CREATE on the schema pgmq, and SELECT and INSERT on pgmq.meta" in output
+
+
+def test_queues_are_created_in_a_schema_that_another_role_owns(dsn, role):
+    execute(
+        dsn,
+        f"create role {role} login",
+        f"grant usage, create on schema pgmq to {role}",
+        f"grant select, insert on pgmq.meta to {role}",
+    )
+
+    code, output = finished(setup_command(dsn=make_conninfo(dsn, user=role)))
+
+    assert code == 0, output
+    assert queues(dsn) == QUEUES
+
+
+def test_a_role_that_is_no_superuser_installs_it_where_it_may_create_schemas(bare_dsn, role):
+    execute(bare_dsn, f"create role {role} login", f"grant create on database {conninfo_to_dict(bare_dsn)['dbname']} to {role}")
+
+    code, output = finished(setup_command(dsn=make_conninfo(bare_dsn, user=role)))
+
+    assert code == 0, output
+    assert queues(bare_dsn) == QUEUES
