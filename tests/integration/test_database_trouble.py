@@ -72,7 +72,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("state", ["22023", "23514", "54001", "P0001", "XX000"])
+@pytest.mark.parametrize("state", ["23514", "54001", "P0001"])
 def test_what_the_data_is_to_blame_for_is_parked_alone(queue_dsn, publish_to, run, state):
     run(queue_dsn, RAISES)
     events = publish_to(queue_dsn)
@@ -86,7 +86,7 @@ def test_what_the_data_is_to_blame_for_is_parked_alone(queue_dsn, publish_to, ru
     assert len(messages(queue_dsn, "payments", dead_letters=True)) == 1
 
 
-@pytest.mark.parametrize("state", ["25006", "40P01", "42501", "42703", "53100", "55P03", "57P03", "57014", "58030"])
+@pytest.mark.parametrize("state", ["25006", "40P01", "42703", "53100", "57P03"])
 def test_what_can_be_mended_is_waited_for_and_told_once(queue_dsn, publish_to, run, caplog, state):
     run(queue_dsn, RAISES)
     events = publish_to(queue_dsn)
