@@ -1,8 +1,9 @@
-"""Finds the servers that some tests need: by environment variable, else on their standard ports."""
+"""Finds the servers and programs that some tests need: by environment variable, on their standard ports, on the path."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ REDIS = Service("Redis", "TEST_REDIS_URL", 6379, "redis://127.0.0.1:6379/15")
 POSTGRES = Service("Postgres over TCP", "TEST_POSTGRES_DSN", 5432, "postgresql://postgres@127.0.0.1:5432/postgres")
 
 _SKIPPED = "needs a server: "
+_SKIPPED_PROGRAM = "needs a program: "
 
 
 def url_of(service: Service) -> str:
@@ -43,10 +45,28 @@ def url_of(service: Service) -> str:
     return url
 
 
+def path_of(program: str, package: str) -> str:
+    """The program's path; skips the test if it is not installed.
+
+    Args:
+        package: Debian's name of the package that has it.
+    """
+    # A daemon's place is not on every user's path.
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    if path is None:
+        pytest.skip(f"{_SKIPPED_PROGRAM}apt-get install {package}")
+    return path
+
+
 def summary_of(reports: list[pytest.TestReport]) -> str | None:
-    """One line about the tests that were skipped because of missing servers, and how to get them run; None if none."""
-    reasons = [report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple) and _SKIPPED in report.longrepr[2]]
-    if not reasons:
-        return None
-    wanted = sorted({reason.partition(_SKIPPED)[2] for reason in reasons})
-    return f"{len(reasons)} tests skipped for want of servers; to run them, start or set: {'; '.join(wanted)}"
+    """What was skipped because of missing servers or programs, and how to get it run, a line for each; None if nothing."""
+    reasons = [report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple)]
+    lines = [
+        f"{len(found)} tests skipped for want of {what}: {'; '.join(sorted({reason.partition(mark)[2] for reason in found}))}"
+        for mark, what in (
+            (_SKIPPED, "servers; to run them, start or set"),
+            (_SKIPPED_PROGRAM, "programs; to run them"),
+        )
+        if (found := [reason for reason in reasons if mark in reason])
+    ]
+    return "\n".join(lines) or None
