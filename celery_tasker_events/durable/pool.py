@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -21,9 +22,9 @@ _NAME = "tasker-events-pool"
 #: The names of the pool's threads, and of the one that asks it, start with these.
 _OUR_THREADS = (_NAME, "tasker-events-writer")
 
-#: What counts unless the DSN says otherwise.
+#: What counts unless the DSN or the environment says otherwise.
 _DEFAULTS = {
-    "application_name": "celery-tasker-events",
+    "fallback_application_name": "celery-tasker-events",
     # Seconds after which a connection attempt is given up.
     "connect_timeout": 5,
     # A server that vanished without a word is noticed within half a minute, not after the quarter of an hour, or the two
@@ -37,8 +38,12 @@ _DEFAULTS = {
 
 def _arguments(dsn: str) -> dict[str, Any]:
     given = conninfo_to_dict(dsn)
+    # What libpq takes from its variables, PGCONNECT_TIMEOUT say, or from the service that PGSERVICE names.
+    given |= {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults() if option.val is not None}
+    # A service that the DSN names is looked up only when libpq connects: it must not be overruled by what is passed.
+    defaults = {} if "service" in given else _DEFAULTS
     return {
-        **{key: value for key, value in _DEFAULTS.items() if key not in given},
+        **{key: value for key, value in defaults.items() if key not in given},
         "autocommit": True,
         # A pooler in transaction mode hands each transaction to another server process, which knows no statement
         # that was prepared on the last one.

@@ -96,4 +96,4 @@ def publish_to() -> Iterator[Callable[[str], DomainEvents]]:
 
     yield make
     for plugin in plugins:
-        plugin.close(5)
+        plugin.close(1)

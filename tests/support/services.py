@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pytest
@@ -45,14 +46,14 @@ def url_of(service: Service) -> str:
     return url
 
 
-def path_of(program: str, package: str) -> str:
+def path_of(program: str, package: str, folders: Iterable[str] = ("/usr/sbin", "/usr/local/sbin")) -> str:
     """The program's path; skips the test if it is not installed.
 
     Args:
         package: Debian's name of the package that has it.
+        folders: Where it may be apart from the path: a daemon's place is not on every user's.
     """
-    # A daemon's place is not on every user's path.
-    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
     if path is None:
         pytest.skip(f"{_SKIPPED_PROGRAM}apt-get install {package}")
     return path
