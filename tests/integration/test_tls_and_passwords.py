@@ -190,15 +190,14 @@ def test_a_worker_starts_with_a_wrong_password_and_says_so_without_it(shop, guar
 
 
 def test_defaults_give_way_to_the_dsn_and_to_the_environment(dsn, monkeypatch):
-    def known(dsn: str) -> tuple[str, str | None]:
+    def known(dsn: str) -> tuple[str, str]:
         with connect(dsn) as connection:
             (name,) = connection.execute("show application_name").fetchone()
-            # What libpq would take by itself is not among them.
-            return name, connection.info.get_parameters().get("connect_timeout")
+            return name, connection.info.get_parameters()["connect_timeout"]
 
     assert known(dsn) == ("celery-tasker-events", "5")
     assert known(make_conninfo(dsn, application_name="mine", connect_timeout=7)) == ("mine", "7")
     monkeypatch.setenv("PGAPPNAME", "ours")
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "9")
-    assert known(dsn) == ("ours", None)
+    assert known(dsn) == ("ours", "9")
     assert known(make_conninfo(dsn, connect_timeout=7)) == ("ours", "7")
