@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from queues import messages
+from wheel import give, promote, run
 from worker_process import wait_until
 
 from celery_tasker_events import DomainEvents
@@ -103,9 +103,6 @@ class Pair(NamedTuple):
         hosts = ",".join(str(conninfo_to_dict(server.dsn)["host"]) for server in self)
         return make_conninfo(self.primary.dsn, host=hosts, target_session_attrs="read-write")
 
-    def promote(self) -> None:
-        self.standby._wheel.pg_ctl(["-w", "promote"], pgdata=self.standby._directory, user=self.standby._server.system_user)
-
     def wait_until_followed(self) -> None:
         end = ask(self.primary.dsn, "select pg_current_wal_lsn()")
         query = f"select pg_last_wal_replay_lsn() >= '{end}'"
@@ -116,17 +113,14 @@ class Pair(NamedTuple):
 def pair(own_postgres: EmbeddedPostgres) -> Iterator[Pair]:
     own_postgres.set_up(QUEUES)
     folder = Path(tempfile.mkdtemp(prefix="pg-standby-"))
-    wheel, user = own_postgres._wheel, own_postgres._server.system_user
+    give(folder, own_postgres)
+    host = str(conninfo_to_dict(own_postgres.dsn)["host"])
+    arguments = ["--write-recovery-conf", "--no-sync", "--checkpoint", "fast", "--host", host, "--username", "postgres"]
+    run(own_postgres, "pg_basebackup", *arguments, "--pgdata", str(folder))
     # What every server's folder has that was started once; without it the folder counts as half made.
     mark = folder / "postmaster.opts"
-    host = str(conninfo_to_dict(own_postgres.dsn)["host"])
-    if user is not None:
-        shutil.chown(folder, user, user)
-    arguments = ["--write-recovery-conf", "--checkpoint", "fast", "--host", host, "--username", "postgres"]
-    wheel.pg_basebackup([*arguments, "--pgdata", str(folder)], user=user)
     mark.touch()
-    if user is not None:
-        shutil.chown(mark, user, user)
+    give(mark, own_postgres)
     # The backup holds what belongs to the primary's socket.
     for lock in folder.glob(".s.PGSQL.*.lock"):
         lock.unlink()
@@ -140,7 +134,7 @@ def test_on_a_standby_events_wait_until_it_is_promoted(pair, publish_to, caplog)
     publish(events, range(20))
     wait_until(lambda: told(caplog), "the trouble is told")
     assert not events.drain(0.5)
-    pair.promote()
+    promote(pair.standby)
     assert events.drain(60)
 
     assert arrived(pair.standby.dsn) == list(range(20))
@@ -158,7 +152,7 @@ def test_after_a_failover_the_events_go_to_the_new_primary(pair, publish_to):
 
     pair.primary.shut_down("immediate")
     publish(events, range(20, 40))
-    pair.promote()
+    promote(pair.standby)
     assert events.drain(60)
 
     assert arrived(pair.standby.dsn) == list(range(40))
@@ -170,7 +164,7 @@ def test_a_primary_that_takes_no_writes_any_more_is_left_for_the_one_that_does(p
     assert events.drain(30)
     pair.wait_until_followed()
 
-    pair.promote()
+    promote(pair.standby)
     # The pooled connection stays open, and is of no use.
     execute(pair.primary.dsn, "alter system set default_transaction_read_only = on", "select pg_reload_conf()")
     wait_until(lambda: ask(pair.primary.dsn, "show default_transaction_read_only") == "on", "it takes no writes")

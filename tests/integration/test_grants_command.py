@@ -18,7 +18,8 @@ from queues import messages, names
 from wheel import program
 from worker_process import wait_until
 
-from celery_tasker_events.durable.queues import set_up
+from celery_tasker_events.durable.pool import connect
+from celery_tasker_events.durable.queues import set_up, shortcomings
 from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
 
 APPS = Path(__file__).parent / "apps"
@@ -84,11 +85,11 @@ def test_a_worker_publishes_events_and_dead_letters_with_the_publisher_role(shop
     worker = shop.start(dsn=roles["publisher"])
     shop.send("pay", 1).get(timeout=30)
     shop.send("violates_schema").get(timeout=30)
-    assert worker.stop() == 0
 
+    parked = wait_until(lambda: messages(strict_dsn, "payments", dead_letters=True), "the dead letter arrives")
+    assert names(parked) == ["odd.schema"]
     assert "payment.processed" in names(messages(strict_dsn, "payments"))
     assert "payment.tried" in names(messages(strict_dsn, "audit"))
-    assert names(messages(strict_dsn, "payments", dead_letters=True)) == ["odd.schema"]
     assert "will wait" not in worker.log
 
 
@@ -175,3 +176,11 @@ def test_a_worker_whose_role_lacks_rights_says_which_and_its_events_wait_for_the
     assert f"events for queue '{QUEUE}' will wait: role {role!r} lacks INSERT on its table" in worker.log
     assert f"domain-events grants --publisher {role}" in worker.log
     assert messages(dsn, "payments", dead_letters=True) == []
+
+
+def test_a_queue_that_the_role_can_not_create_is_told_with_who_can(strict_dsn, roles):
+    with connect(roles["publisher"]) as connection:
+        (told,) = shortcomings(connection, [QUEUE, "nowhere_domain_events"])
+
+    assert "events for queue 'nowhere_domain_events' will wait" in told
+    assert "lacks CREATE on schema pgmq to create it; run domain-events setup as 'postgres', who owns PGMQ" in told

@@ -15,6 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from queues import messages, names
 from services import path_of
+from wheel import user
 from worker_process import wait_until
 
 from celery_tasker_events.durable.pool import connect
@@ -41,7 +42,7 @@ class PgBouncer:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         # It refuses to run as root, as Postgres does.
-        self._user = server._server.system_user
+        self._user = user(server)
         self._arguments = [program, str(folder / "pgbouncer.ini")]
         host = conninfo_to_dict(server.dsn)["host"]
         (folder / "pgbouncer.ini").write_text(CONFIGURATION.format(host=host, port=self._port))
@@ -96,11 +97,11 @@ def test_events_of_many_processes_arrive_over_few_connections(shop, pgbouncer, d
     workers = [shop.start("--hostname", f"w{number}@%h", dsn=pgbouncer.dsn(dsn)) for number in range(2)]
     for result in [shop.send("pay", order) for order in range(100)]:
         result.get(timeout=60)
+    wait_until(lambda: len(messages(dsn, "payments")) >= 300 and len(messages(dsn, "audit")) >= 100, "all events arrive")
     with psycopg.connect(dsn) as direct:
         (backends,) = direct.execute(
             "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
         ).fetchone()
-    assert [worker.stop() for worker in workers] == [0, 0]
 
     counts = Counter(names(messages(dsn, "payments")))
     assert counts == dict.fromkeys(("payment.processed", "payment.enriched", "payment.flagged"), 100)

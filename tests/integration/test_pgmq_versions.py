@@ -96,9 +96,8 @@ def test_a_version_before_1_5_gets_the_events_without_headers(shop, bare_dsn, of
 
     worker = shop.start(dsn=bare_dsn)
     shop.send("pay", 1).get(timeout=30)
-    assert worker.stop() == 0
+    wait_until(lambda: "payment.processed" in names(messages(bare_dsn, "payments")), "the event arrives")
 
-    assert "payment.processed" in names(messages(bare_dsn, "payments"))
     assert set(headers(bare_dsn)) == {None}
     assert "PGMQ is older than 1.5 and knows no headers" in worker.log
     assert "events wait" not in worker.log
