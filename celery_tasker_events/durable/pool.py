@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from celery_tasker_events.durable.trouble import Treatment, treatment_of
 __all__ = ["connect", "make_pool"]
 
 _NAME = "tasker-events-pool"
+
+#: Seconds after which who waits for a connection looks whether the attempt has failed: the pool itself tells nobody.
+_LOOK_AFTER = 0.1
 
 #: The names of the pool's threads, and of the one that asks it, start with these.
 _OUR_THREADS = (_NAME, "tasker-events-writer")
@@ -37,9 +41,9 @@ _DEFAULTS = {
 
 
 def _arguments(dsn: str) -> dict[str, Any]:
-    given = conninfo_to_dict(dsn)
     # What libpq takes from its variables, PGCONNECT_TIMEOUT say, or from the service that PGSERVICE names.
-    given |= {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults() if option.val is not None}
+    environment = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.val is not None}
+    given = environment | set(conninfo_to_dict(dsn))
     # A service that the DSN names is looked up only when libpq connects: it must not be overruled by what is passed.
     defaults = {} if "service" in given else _DEFAULTS
     return {
@@ -99,12 +103,16 @@ class _Pool(ConnectionPool[Connection]):
         )
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        try:
-            return super().getconn(timeout)
-        except PoolTimeout:
-            if (error := self._why_not) is None:
-                raise
-            raise PoolTimeout(str(error)) from None
+        self._why_not = None
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            try:
+                return super().getconn(min(_LOOK_AFTER, max(0.0, deadline - time.monotonic())))
+            except PoolTimeout:
+                if self._why_not is not None:
+                    raise PoolTimeout(str(self._why_not)) from None
+                if time.monotonic() >= deadline:
+                    raise
 
     @contextlib.contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection]:

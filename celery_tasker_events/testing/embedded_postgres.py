@@ -71,7 +71,12 @@ class EmbeddedPostgres:
 
     def shut_down(self, mode: str = "fast") -> None:
         """Stop the server and keep its data. ``mode`` is pg_ctl's: ``smart``, ``fast`` or ``immediate`` (as in a crash)."""
+        import psutil  # comes with the wheel
+
+        process = self._server.get_postmaster_info().process
         self._wheel.pg_ctl(["-w", "-m", mode, "stop"], pgdata=self._directory, user=self._server.system_user)
+        # pg_ctl sees a file go, the process itself goes a moment later: the wheel would try to stop it once more.
+        psutil.wait_procs([process], timeout=5)
 
     def start_again(self) -> None:
         """Start a server that was shut down."""
