@@ -146,3 +146,13 @@ def test_a_role_that_is_no_superuser_installs_it_where_it_may_create_schemas(bar
 
     assert code == 0, output
     assert queues(bare_dsn) == QUEUES
+
+
+def test_what_is_called_pgmq_and_lacks_its_functions_is_refused(bare_dsn):
+    execute(bare_dsn, "create schema pgmq")
+
+    code, output = finished(setup_command(dsn=bare_dsn))
+
+    assert code == 1
+    assert "is too old: 1.4 or newer is needed" in output
+    assert "Traceback" not in output
