@@ -6,7 +6,17 @@ from celery_tasker_events.bus.registry import subscribe, unsubscribe
 from celery_tasker_events.bus.stream import EventStream
 from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.declaration import Condition, DeliveryMode, EventDeclaration, publishes_events
-from celery_tasker_events.errors import ConfigurationError, PgmqMissing, StreamClosed, TaskerEventsError
+from celery_tasker_events.errors import (
+    ConfigurationError,
+    NotSerialisable,
+    PgmqMissing,
+    PublishingError,
+    QueueMissing,
+    SchemaViolation,
+    StreamClosed,
+    TaskerEventsError,
+    UnsupportedConnection,
+)
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, StepError
 from celery_tasker_events.plugin import DomainEvents
 from celery_tasker_events.publisher import BasePublisher, GenericPublisher, StepContext, StepResult
@@ -26,12 +36,17 @@ __all__ = [
     "GenericPublisher",
     "LoggingSubscriber",
     "MetricsSubscriber",
+    "NotSerialisable",
     "PgmqMissing",
+    "PublishingError",
+    "QueueMissing",
+    "SchemaViolation",
     "StepContext",
     "StepError",
     "StepResult",
     "StreamClosed",
     "TaskerEventsError",
+    "UnsupportedConnection",
     "publishes_events",
     "subscribe",
     "unsubscribe",

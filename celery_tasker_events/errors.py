@@ -14,11 +14,13 @@ __all__ = [
     "PgmqTooOld",
     "Problem",
     "PublishingError",
+    "QueueMissing",
     "SchemaViolation",
     "SpoolFull",
     "SpoolUnusable",
     "StreamClosed",
     "TaskerEventsError",
+    "UnsupportedConnection",
     "did_you_mean",
 ]
 
@@ -47,7 +49,9 @@ class Problem:
 
 
 class ConfigurationError(TaskerEventsError, ValueError):
-    """Declarations, templates or settings are wrong; raised when the app starts, never from a task.
+    """Declarations, templates or settings are wrong; raised when the app starts.
+
+    From a task it is raised only by an ``events.publish(..., connection=...)`` that asks for what there is not.
 
     Attributes:
         problems: Everything that was found, in the order of the sources.
@@ -68,6 +72,20 @@ class NotSerialisable(PublishingError):
 
 class SchemaViolation(PublishingError):
     """A payload does not match the JSON Schema of its declaration."""
+
+
+class QueueMissing(PublishingError):
+    """The database has PGMQ, but not the queue of an event's namespace."""
+
+    def __init__(self, queue: str, namespace: str) -> None:
+        super().__init__(
+            f"there is no queue {queue!r} in the database of this connection. Create it with: "
+            f"celery -A <your app> domain-events setup --namespace {namespace}"
+        )
+
+
+class UnsupportedConnection(PublishingError, TypeError):
+    """What was given as ``connection`` is none that an event can be written with."""
 
 
 class StreamClosed(TaskerEventsError):

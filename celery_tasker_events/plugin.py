@@ -7,28 +7,26 @@ import dataclasses
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import psycopg
-from celery import current_task
 
-from celery_tasker_events.binding import BoundEvent, BoundStep
+from celery_tasker_events.binding import BoundStep
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
 from celery_tasker_events.bus.stream import EventStream
 from celery_tasker_events.bus.subscriber import BaseSubscriber
+from celery_tasker_events.by_hand import bind_by_hand, check_transactional, publication_by_hand
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.declaration import DeliveryMode
-from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import dead_letter_queue
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import shortcomings
+from celery_tasker_events.durable.transaction import AsyncAdapter, AsyncConnection, SyncConnection, adapter_of
 from celery_tasker_events.errors import ConfigurationError, DatabaseNotReady, Problem, SpoolUnusable, did_you_mean
-from celery_tasker_events.event import new_event_id
-from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.pipeline import Publication
-from celery_tasker_events.propagation import sending, workflow_of
+from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
 from celery_tasker_events.runtime import Runtime, make_spool
 from celery_tasker_events.settings import Settings, masked_dsn
@@ -47,9 +45,6 @@ S = TypeVar("S", bound=BaseSubscriber)
 
 #: Attribute of a Celery app: its plugin.
 _ATTRIBUTE = "_tasker_events"
-
-#: Attribute of a task request: how often this attempt has published each event by hand.
-_PUBLISHED_BY_HAND = "_tasker_events_by_hand"
 
 
 class DomainEvents:
@@ -190,6 +185,7 @@ class DomainEvents:
             raise ConfigurationError([Problem("event streams are switched off: set it to True to read one", switch)])
         return self._current_runtime().streams.open(patterns or ("*",), buffer_size, on_lag)
 
+    @overload
     def publish(
         self,
         event_name: str,
@@ -200,7 +196,33 @@ class DomainEvents:
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
         confirm: bool = False,
-    ) -> str | None:
+        connection: SyncConnection | None = None,
+    ) -> str | None: ...
+    @overload
+    def publish(
+        self,
+        event_name: str,
+        payload: Any,
+        *,
+        namespace: str | None = None,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        confirm: bool = False,
+        connection: AsyncConnection,
+    ) -> Coroutine[Any, Any, str | None]: ...
+    def publish(
+        self,
+        event_name: str,
+        payload: Any,
+        *,
+        namespace: str | None = None,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        confirm: bool = False,
+        connection: SyncConnection | AsyncConnection | None = None,
+    ) -> str | Coroutine[Any, Any, str | None] | None:
         """Publish an event by hand: from inside a task, which it then belongs to, or from anywhere else.
 
         An event that a template declares under ``domain_events`` is published as declared: with its schema, publisher,
@@ -210,15 +232,33 @@ class DomainEvents:
             payload: Anything with a JSON form, see :mod:`celery_tasker_events.values`.
             idempotency_key: By default made of the attempt, the event's name and how often it was published by it.
             confirm: Wait until it is committed, up to ``tasker_events_confirm_timeout_ms``.
+            connection: Write the event with this connection, in its transaction, which commits or rolls back both: a psycopg
+                connection, an SQLAlchemy Connection or Session, or Django's. What an asynchronous one returns is awaited.
 
         Returns:
-            The event's id; None if it could not be accepted, which is logged and counted: nothing is ever raised.
+            The event's id; None if it could not be accepted, which is logged and counted: without a connection nothing is
+            ever raised. With one, None says that a hook of its publisher decided against it.
+
+        Raises:
+            PublishingError: with a connection, if the event can't be written as it is, or not with such a connection.
+            ConfigurationError: with a connection, if a name is wrong, or the event is not durable.
+            PgmqMissing: with a connection, if its database has no PGMQ.
+            Exception: with a connection, whatever that or a publisher's hook raises.
         """
+        if connection is not None:
+            bound = bind_by_hand(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
+            check_transactional(bound, confirm=confirm)
+            adapter = adapter_of(connection)
+            publication = publication_by_hand(bound, payload, correlation_id, idempotency_key)
+            transactional = self._current_runtime().transactional
+            if isinstance(adapter, AsyncAdapter):
+                return transactional.publish_async(publication, adapter)
+            return transactional.publish(publication, adapter)
         try:
-            bound = self._bind_by_hand(event_name, namespace, delivery_mode)
+            bound = bind_by_hand(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
             if confirm and bound.declaration.delivery_mode.reaches_pgmq:
                 bound = dataclasses.replace(bound, confirm=True)
-            publication = _by_hand(bound, Snapshot.of(payload), correlation_id, idempotency_key)
+            publication = publication_by_hand(bound, payload, correlation_id, idempotency_key)
             return publication.event_id if self.put(publication) else None
         except Exception:
             fields = {"event_name": event_name, "namespace": namespace, "correlation_id": correlation_id}
@@ -353,20 +393,6 @@ class DomainEvents:
         if self.settings.log_format == "json":
             write_as_json()
 
-    def _bind_by_hand(self, event_name: str, namespace: str | None, mode: DeliveryMode | str | None) -> BoundEvent:
-        task = current_task
-        workflow = workflow_of(task.request.__dict__ if task and task.request.id else {})
-        declared = self.catalog.declared_by_hand(event_name, workflow)
-        if declared is not None and namespace in (None, declared.namespace) and mode is None:
-            return declared
-        events = self.step(task).events if task else ()
-        return self.catalog.bind_by_hand(
-            event_name,
-            namespace or (events[0].namespace if events else self.settings.namespace),
-            events[0].step_name if events else (task.name.rpartition(".")[2] if task else None),
-            delivery_mode=mode.value if isinstance(mode, DeliveryMode) else mode,
-        )
-
     def _drain_timeout(self, timeout: float | None) -> float:
         return self.settings.shutdown_drain_timeout_ms / 1000 if timeout is None else timeout
 
@@ -379,28 +405,6 @@ class DomainEvents:
         self._lock = threading.RLock()
         if self._catalog is not None:
             self._catalog.renew_lock()
-
-
-def _by_hand(bound: BoundEvent, payload: Snapshot, correlation_id: str | None, key: str | None) -> Publication:
-    event_id = new_event_id()
-    request = current_task.request if current_task else None
-    # A task that is called like a function has a request without an id.
-    if request is not None and request.id:
-        outcome = observe(OutcomeKind.BY_HAND, current_task.name, request.id, request, result=payload)
-        counts = request.__dict__.setdefault(_PUBLISHED_BY_HAND, {})
-        counts[bound.declaration.name] = sequence = counts.get(bound.declaration.name, 0) + 1
-        key = key or idempotency_key(outcome, bound.namespace, bound.declaration.name, sequence)
-    else:
-        outcome = observe(OutcomeKind.BY_HAND, "", event_id, _Nowhere(), result=payload)
-        outcome = outcome._replace(task_uuid=None, step_uuid=None, task_name=None)
-        key = key or event_id
-    if correlation_id is not None:
-        outcome = outcome._replace(correlation_id=correlation_id)
-    return Publication(outcome, (bound,), event_id, key, Confirmation(1) if bound.confirm else None)
-
-
-class _Nowhere:
-    """Stands for the request where there is none."""
 
 
 _plugins: weakref.WeakSet[DomainEvents] = weakref.WeakSet()

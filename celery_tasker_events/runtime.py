@@ -26,6 +26,7 @@ from celery_tasker_events.router import Router
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.telemetry import Telemetry
+from celery_tasker_events.transactional import TransactionalPublisher
 
 __all__ = ["Runtime", "make_spool"]
 
@@ -66,7 +67,9 @@ class Runtime:
                 "broadcast": self._bus.depth,
             },
         )
-        router = Router(self._bus, self._durable, envelope.by_name(settings.envelope), self.counters)
+        form = envelope.by_name(settings.envelope)
+        self.transactional = TransactionalPublisher(form, self.counters, self._telemetry)
+        router = Router(self._bus, self._durable, form, self.counters)
         pipeline = Pipeline(router, self._durable, self.counters, self._telemetry)
         self._dispatcher = Dispatcher(
             pipeline.publish,

@@ -12,6 +12,8 @@ __all__ = [
     "QUEUES",
     "SEND",
     "SEND_WITHOUT_HEADERS",
+    "SEND_ONE",
+    "SEND_ONE_NAMED",
 ]
 
 # One parameter, serialised once, carries the messages of all queues, so a batch is one statement, one round trip and
@@ -33,6 +35,13 @@ select batch.queue, sent.msg_id
 from jsonb_to_recordset(%s::jsonb) as batch (queue text, messages jsonb),
      lateral pgmq.send_batch(batch.queue, array(select jsonb_array_elements(batch.messages))) as sent (msg_id)
 """
+
+# For connections of others, whose driver is not known: each parameter is text, whatever type a driver would make of it.
+_SEND_ONE = "select pgmq.send(cast({} as text), cast({} as jsonb), cast({} as jsonb))"
+
+SEND_ONE = _SEND_ONE.format("%(queue)s", "%(message)s", "%(headers)s")
+
+SEND_ONE_NAMED = _SEND_ONE.format(":queue", ":message", ":headers")
 
 # Two processes that create the same queue at once would collide inside CREATE TABLE IF NOT EXISTS, so everything that
 # creates something takes this lock first, until its transaction ends.

@@ -73,8 +73,10 @@ class Otel:
         )
 
     def watch(self, counters: Counters, channels: Channels) -> None:
-        """Report these counters and buffers from now on."""
+        """Report these counters and buffers from now on; a second call for the same ones changes nothing."""
         with self._lock:
+            if any(known is counters for known in self._counters):
+                return
             # A counter never goes down, so those of a runtime that has ended count on.
             self._counters.append(counters)
             self._channels.append(channels)
