@@ -50,7 +50,8 @@ class BasePublisher:
     """Base of custom publishers: override the hooks that you need.
 
     Hooks run on the dispatcher's thread, never on the task's. One that raises is logged and counted, and its
-    event is parked among the dead letters if it is durable; no other event is touched.
+    event is parked among the dead letters if it is durable; no other event is touched. Only those of an event that is
+    published inside the caller's own transaction run on the caller's thread, and what they raise is raised there.
     """
 
     @property

@@ -12,11 +12,11 @@ __all__ = ["Counters", "Series"]
 class Series(NamedTuple):
     """One counter's name and what tells its series apart.
 
-    ``name`` is one of: ``published`` (committed to PGMQ), ``dispatched`` (a subscriber was called), ``failed``
-    (an error on the way, ``reason`` says which), ``dropped`` (a buffer was full), ``dead_lettered``,
-    ``spooled`` (had to wait on disk; it is published or dead-lettered in the end),
-    ``skipped`` (a publisher or a subscriber decided against it, or it had come before). The ``reason`` of what was published
-    or dead-lettered is its delivery mode.
+    ``name`` is one of: ``published`` (committed to PGMQ, or written in the caller's own transaction), ``dispatched`` (a
+    subscriber was called), ``failed`` (an error on the way, ``reason`` says which), ``dropped`` (a buffer was full),
+    ``dead_lettered``, ``spooled`` (had to wait on disk; it is published or dead-lettered in the end), ``skipped`` (a
+    publisher or a subscriber decided against it, or it had come before). The ``reason`` of what was published or
+    dead-lettered is its delivery mode, or ``transaction``.
     """
 
     name: str

@@ -27,7 +27,7 @@ SCOPE = "tasker"
 
 #: Which counters become metrics, as ``tasker.domain_events.<name>.total``, and their descriptions.
 COUNTERS: Mapping[str, str] = {
-    "published": "Domain events committed to PGMQ",
+    "published": "Domain events committed to PGMQ, or written in their caller's transaction",
     "dispatched": "Calls of in-process subscribers that returned",
     "failed": "Domain events that an error kept from where they were going",
     "dropped": "Domain events dropped because a buffer was full",

@@ -47,6 +47,21 @@ def test_it_installs_pgmq_and_creates_every_declared_queue_and_its_dead_letters(
     assert queues(bare_dsn) == QUEUES
 
 
+def test_it_creates_the_queues_of_namespaces_that_nobody_declares(bare_dsn):
+    code, output = finished(setup_command("--namespace", "shop", "--namespace", "risk", dsn=bare_dsn))
+
+    assert code == 0, output
+    more = {"shop_domain_events", "shop_domain_events_dlq", "risk_domain_events", "risk_domain_events_dlq"}
+    assert queues(bare_dsn) == QUEUES | more
+
+
+def test_a_bad_namespace_is_told(bare_dsn):
+    code, output = finished(setup_command("--namespace", "My-Shop", dsn=bare_dsn))
+
+    assert code == 2
+    assert "'My-Shop'" in output
+
+
 def test_it_may_be_repeated(bare_dsn):
     finished(setup_command(dsn=bare_dsn))
 

@@ -284,6 +284,15 @@ def test_every_counter_is_a_metric_with_its_series_as_attributes(bench: Bench) -
     assert bench.values("tasker.domain_events.dropped.total") == [({**payment, "reason": "channel full"}, 3)]
 
 
+def test_counters_that_two_threads_bring_at_once_are_told_once(bench: Bench) -> None:
+    bench.publish()
+    bench.counters.add("published", "payment.processed", "payments", "durable")
+
+    bench.otel.watch(bench.counters, {})
+
+    assert [count for _, count in bench.values("tasker.domain_events.published.total")] == [1]
+
+
 def test_counts_are_told_where_no_event_has_got_as_far_as_a_span(bench: Bench) -> None:
     publisher = type("Never", (BasePublisher,), {"should_publish": lambda self, *_: False})()
 
