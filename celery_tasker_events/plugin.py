@@ -362,7 +362,11 @@ class DomainEvents:
     def _database_problems(self) -> list[Problem]:
         dsn = self.settings.dsn
         if dsn is None:
-            example = min(self.catalog.durable_queues())
+            of_steps = self.catalog.durable_queues(by_hand=False)
+            if not of_steps:
+                logger.warning("tasker_events_dsn is not set: the declared events can be published with a connection only")
+                return []
+            example = min(of_steps)
             return [
                 Problem(
                     f"durable events are declared (for queue {example!r}) but no database is: set it to a DSN such as "

@@ -516,6 +516,17 @@ def test_a_worker_with_fast_events_only_needs_no_database(shop: Shop) -> None:
     events.check_worker()
 
 
+def test_a_worker_whose_durable_events_are_all_published_by_hand_starts_without_a_database_and_says_so(
+    new_shop: Callable[..., Shop], write_template: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_template("name: ordering\nnamespace_name: shop\ndomain_events:\n  - {name: order.placed}\n")
+    _, events = new_shop(tasker_events_templates=[str(path)])
+
+    events.check_worker()
+
+    assert "tasker_events_dsn is not set" in caplog.text
+
+
 def test_once_a_worker_has_started_no_publisher_can_be_added(shop: Shop) -> None:
     _, events = shop
     events.register_publisher(BasePublisher)
