@@ -1,9 +1,11 @@
-"""What ``events.publish`` publishes: the event's declaration, and the step or the caller that it belongs to."""
+"""``events.publish``: the event's declaration, the step or the caller that it belongs to, and the way that it goes."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any, overload
 
 from celery import current_task
 
@@ -12,18 +14,121 @@ from celery_tasker_events.building import Publication
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.declaration import DeliveryMode, EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
+from celery_tasker_events.durable.transaction import AsyncAdapter, AsyncConnection, SyncConnection, adapter_of
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.propagation import workflow_of
+from celery_tasker_events.runtime import Runtime
+from celery_tasker_events.settings import Settings
+from celery_tasker_events.telemetry.log import current_error_fields, logger
 
-__all__ = ["bind_by_hand", "check_transactional", "publication_by_hand"]
+__all__ = ["PublishesByHand"]
 
 #: Attribute of a task request: how often this attempt has published each event by hand.
 _PUBLISHED_BY_HAND = "_tasker_events_by_hand"
 
 
-def bind_by_hand(
+class PublishesByHand(ABC):
+    """The part of :class:`~celery_tasker_events.DomainEvents` that publishes by hand."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings: ...
+
+    @property
+    @abstractmethod
+    def catalog(self) -> Catalog: ...
+
+    @abstractmethod
+    def put(self, publication: Publication) -> bool: ...
+
+    @abstractmethod
+    def _current_runtime(self) -> Runtime: ...
+
+    @overload
+    def publish(
+        self,
+        event_name: str,
+        payload: Any,
+        *,
+        namespace: str | None = None,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        confirm: bool = False,
+        connection: SyncConnection | None = None,
+    ) -> str | None: ...
+    @overload
+    def publish(
+        self,
+        event_name: str,
+        payload: Any,
+        *,
+        namespace: str | None = None,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        confirm: bool = False,
+        connection: AsyncConnection,
+    ) -> Coroutine[Any, Any, str | None]: ...
+    def publish(
+        self,
+        event_name: str,
+        payload: Any,
+        *,
+        namespace: str | None = None,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        confirm: bool = False,
+        connection: SyncConnection | AsyncConnection | None = None,
+    ) -> str | Coroutine[Any, Any, str | None] | None:
+        """Publish an event by hand: from inside a task, which it then belongs to, or from anywhere else.
+
+        An event that a template declares under ``domain_events`` is published as declared: with its schema, publisher,
+        namespace and mode. Any other is durable, in the namespace of the running task's events, unless told otherwise.
+
+        Args:
+            payload: Anything with a JSON form, see :mod:`celery_tasker_events.values`.
+            idempotency_key: By default made of the attempt, the event's name and how often it was published by it.
+            confirm: Wait until it is committed, up to ``tasker_events_confirm_timeout_ms``.
+            connection: Write the event with this connection, in its transaction, which commits or rolls back both: a psycopg
+                connection, an SQLAlchemy Connection or Session, or Django's. What an asynchronous one returns is awaited.
+
+        Returns:
+            The event's id; None if it could not be accepted, which is logged and counted: without a connection nothing is
+            ever raised. With one, None says that a hook of its publisher decided against it.
+
+        Raises:
+            PublishingError: with a connection, if the event can't be written as it is, or not with such a connection.
+            ConfigurationError: with a connection, if a name is wrong, or the event is not durable.
+            PgmqMissing: with a connection, if its database has no PGMQ.
+            Exception: with a connection, whatever that or a publisher's hook raises.
+        """
+        if connection is not None:
+            bound = _bound(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
+            _check_transactional(bound, confirm=confirm)
+            adapter = adapter_of(connection)
+            publication = _publication(bound, payload, correlation_id, idempotency_key)
+            transactional = self._current_runtime().transactional
+            if isinstance(adapter, AsyncAdapter):
+                return transactional.publish_async(publication, adapter)
+            return transactional.publish(publication, adapter)
+        try:
+            bound = _bound(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
+            if confirm and bound.declaration.delivery_mode.reaches_pgmq:
+                bound = dataclasses.replace(bound, confirm=True)
+            publication = _publication(bound, payload, correlation_id, idempotency_key)
+            return publication.event_id if self.put(publication) else None
+        except Exception:
+            fields = {"event_name": event_name, "namespace": namespace, "correlation_id": correlation_id}
+            extra = {**fields, **current_error_fields()}
+            logger.warning("Domain event %r was not published by hand", event_name, exc_info=True, extra=extra)
+            return None
+
+
+def _bound(
     catalog: Catalog, event_name: str, namespace: str | None, mode: DeliveryMode | str | None, default_namespace: str
 ) -> BoundEvent:
     """Return the event as a template declares it, or one that nobody declared.
@@ -48,7 +153,7 @@ def bind_by_hand(
     )
 
 
-def publication_by_hand(bound: BoundEvent, payload: Any, correlation_id: str | None, key: str | None) -> Publication:
+def _publication(bound: BoundEvent, payload: Any, correlation_id: str | None, key: str | None) -> Publication:
     """Return the publication of an event by the running task, or by nobody where none is running.
 
     Args:
@@ -72,7 +177,7 @@ def publication_by_hand(bound: BoundEvent, payload: Any, correlation_id: str | N
     return Publication(outcome, (bound,), event_id, key, Confirmation(1) if bound.confirm else None)
 
 
-def check_transactional(bound: BoundEvent, *, confirm: bool) -> None:
+def _check_transactional(bound: BoundEvent, *, confirm: bool) -> None:
     """Raise ConfigurationError where an event can't go with the caller's transaction alone."""
     name, mode = bound.declaration.name, bound.declaration.delivery_mode
     if mode.reaches_bus:

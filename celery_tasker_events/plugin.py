@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
@@ -16,14 +15,12 @@ from celery_tasker_events.binding import BoundStep
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
 from celery_tasker_events.bus.stream import EventStream
 from celery_tasker_events.bus.subscriber import BaseSubscriber
-from celery_tasker_events.by_hand import bind_by_hand, check_transactional, publication_by_hand
+from celery_tasker_events.by_hand import PublishesByHand
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
-from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.message import dead_letter_queue
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import shortcomings
-from celery_tasker_events.durable.transaction import AsyncAdapter, AsyncConnection, SyncConnection, adapter_of
 from celery_tasker_events.errors import ConfigurationError, DatabaseNotReady, Problem, SpoolUnusable, did_you_mean
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.propagation import sending
@@ -33,7 +30,7 @@ from celery_tasker_events.settings import Settings, masked_dsn
 from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.telemetry.counters import Series
 from celery_tasker_events.telemetry.json_log import write_as_json
-from celery_tasker_events.telemetry.log import current_error_fields, error_fields, logger
+from celery_tasker_events.telemetry.log import error_fields, logger
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -47,7 +44,7 @@ S = TypeVar("S", bound=BaseSubscriber)
 _ATTRIBUTE = "_tasker_events"
 
 
-class DomainEvents:
+class DomainEvents(PublishesByHand):
     """Publishes the declared domain events of a Celery app's tasks.
 
     Args:
@@ -184,87 +181,6 @@ class DomainEvents:
             switch = "tasker_events_ffi_integration_enabled"
             raise ConfigurationError([Problem("event streams are switched off: set it to True to read one", switch)])
         return self._current_runtime().streams.open(patterns or ("*",), buffer_size, on_lag)
-
-    @overload
-    def publish(
-        self,
-        event_name: str,
-        payload: Any,
-        *,
-        namespace: str | None = None,
-        delivery_mode: DeliveryMode | str | None = None,
-        correlation_id: str | None = None,
-        idempotency_key: str | None = None,
-        confirm: bool = False,
-        connection: SyncConnection | None = None,
-    ) -> str | None: ...
-    @overload
-    def publish(
-        self,
-        event_name: str,
-        payload: Any,
-        *,
-        namespace: str | None = None,
-        delivery_mode: DeliveryMode | str | None = None,
-        correlation_id: str | None = None,
-        idempotency_key: str | None = None,
-        confirm: bool = False,
-        connection: AsyncConnection,
-    ) -> Coroutine[Any, Any, str | None]: ...
-    def publish(
-        self,
-        event_name: str,
-        payload: Any,
-        *,
-        namespace: str | None = None,
-        delivery_mode: DeliveryMode | str | None = None,
-        correlation_id: str | None = None,
-        idempotency_key: str | None = None,
-        confirm: bool = False,
-        connection: SyncConnection | AsyncConnection | None = None,
-    ) -> str | Coroutine[Any, Any, str | None] | None:
-        """Publish an event by hand: from inside a task, which it then belongs to, or from anywhere else.
-
-        An event that a template declares under ``domain_events`` is published as declared: with its schema, publisher,
-        namespace and mode. Any other is durable, in the namespace of the running task's events, unless told otherwise.
-
-        Args:
-            payload: Anything with a JSON form, see :mod:`celery_tasker_events.values`.
-            idempotency_key: By default made of the attempt, the event's name and how often it was published by it.
-            confirm: Wait until it is committed, up to ``tasker_events_confirm_timeout_ms``.
-            connection: Write the event with this connection, in its transaction, which commits or rolls back both: a psycopg
-                connection, an SQLAlchemy Connection or Session, or Django's. What an asynchronous one returns is awaited.
-
-        Returns:
-            The event's id; None if it could not be accepted, which is logged and counted: without a connection nothing is
-            ever raised. With one, None says that a hook of its publisher decided against it.
-
-        Raises:
-            PublishingError: with a connection, if the event can't be written as it is, or not with such a connection.
-            ConfigurationError: with a connection, if a name is wrong, or the event is not durable.
-            PgmqMissing: with a connection, if its database has no PGMQ.
-            Exception: with a connection, whatever that or a publisher's hook raises.
-        """
-        if connection is not None:
-            bound = bind_by_hand(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
-            check_transactional(bound, confirm=confirm)
-            adapter = adapter_of(connection)
-            publication = publication_by_hand(bound, payload, correlation_id, idempotency_key)
-            transactional = self._current_runtime().transactional
-            if isinstance(adapter, AsyncAdapter):
-                return transactional.publish_async(publication, adapter)
-            return transactional.publish(publication, adapter)
-        try:
-            bound = bind_by_hand(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
-            if confirm and bound.declaration.delivery_mode.reaches_pgmq:
-                bound = dataclasses.replace(bound, confirm=True)
-            publication = publication_by_hand(bound, payload, correlation_id, idempotency_key)
-            return publication.event_id if self.put(publication) else None
-        except Exception:
-            fields = {"event_name": event_name, "namespace": namespace, "correlation_id": correlation_id}
-            extra = {**fields, **current_error_fields()}
-            logger.warning("Domain event %r was not published by hand", event_name, exc_info=True, extra=extra)
-            return None
 
     @contextlib.contextmanager
     def workflow(self, name: str, *, correlation_id: str | None = None) -> Iterator[None]:
