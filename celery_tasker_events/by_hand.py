@@ -14,7 +14,7 @@ from celery_tasker_events.building import Publication
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.declaration import DeliveryMode, EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
-from celery_tasker_events.durable.transaction import AsyncAdapter, AsyncConnection, SyncConnection, adapter_of
+from celery_tasker_events.durable.transaction import AsyncAdapter, AsyncConnection, SyncAdapter, SyncConnection, adapter_of
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
@@ -110,11 +110,7 @@ class PublishesByHand(ABC):
             bound = _bound(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
             _check_transactional(bound, confirm=confirm)
             adapter = adapter_of(connection)
-            publication = _publication(bound, payload, correlation_id, idempotency_key)
-            transactional = self._current_runtime().transactional
-            if isinstance(adapter, AsyncAdapter):
-                return transactional.publish_async(publication, adapter)
-            return transactional.publish(publication, adapter)
+            return self._write(_publication(bound, payload, correlation_id, idempotency_key), adapter)
         try:
             bound = _bound(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
             if confirm and bound.declaration.delivery_mode.reaches_pgmq:
@@ -126,6 +122,14 @@ class PublishesByHand(ABC):
             extra = {**fields, **current_error_fields()}
             logger.warning("Domain event %r was not published by hand", event_name, exc_info=True, extra=extra)
             return None
+
+    def _write(
+        self, publication: Publication, adapter: SyncAdapter | AsyncAdapter
+    ) -> str | Coroutine[Any, Any, str | None] | None:
+        transactional = self._current_runtime().transactional
+        if isinstance(adapter, AsyncAdapter):
+            return transactional.publish_async(publication, adapter)
+        return transactional.publish(publication, adapter)
 
 
 def _bound(

@@ -88,7 +88,7 @@ class TransactionalPublisher:
         draft.stage = "serialise"
         trail = self._reporter.follow(draft, {**event_fields(event), "delivery_mode": MODE})
         message = DurableMessage.of(event, self._envelope, trail.traceparent)
-        if _NUL.search(message.body) or _NUL.search(message.headers):
+        if _holds_nul(message.body) or _holds_nul(message.headers):
             raise NotSerialisable("a text of the event holds U+0000, which Postgres can't store in jsonb")
         draft.stage = MODE
         return event, message
@@ -117,3 +117,8 @@ class TransactionalPublisher:
             "Domain event written in its caller's transaction: %s", event.event_name, extra={**event_fields(event), **told}
         )
         self._reporter.after_publish(draft, event)
+
+
+def _holds_nul(text: bytes) -> bool:
+    # The plain search is many times as fast, and nearly always all that is needed.
+    return b"\\u0000" in text and _NUL.search(text) is not None
