@@ -76,7 +76,8 @@ class DomainEvents(PublishesByHand):
         # The app keeps its plugin, and nothing else does: both go together when nobody uses them any more.
         setattr(app, _ATTRIBUTE, self)
         _plugins.add(self)
-        SignalReceiver(self).connect()
+        self._receiver = SignalReceiver(self)
+        self._receiver.connect()
         hide_dsn()
 
     @classmethod

@@ -51,7 +51,11 @@ class SignalReceiver:
         )
 
     def connect(self) -> None:
-        """Connect for as long as the plugin lives; Celery holds the receivers strongly, and each once."""
+        """Connect for as long as this object lives, each receiver once.
+
+        Celery holds them weakly: to disconnect when the plugin is collected would take a signal's lock, which the thread that
+        collects may hold already.
+        """
         plugin = self._plugin
         receivers = (
             (signals.before_task_publish, self.on_before_publish),
@@ -65,9 +69,7 @@ class SignalReceiver:
             (signals.worker_shutdown, self.on_end),
         )
         for signal, receiver in receivers:
-            uid = (id(self), receiver.__name__)
-            signal.connect(receiver, weak=False, dispatch_uid=uid)
-            weakref.finalize(plugin, signal.disconnect, dispatch_uid=uid).atexit = False
+            signal.connect(receiver, weak=True, dispatch_uid=(id(self), receiver.__name__))
         atexit.register(self.on_end)
         weakref.finalize(plugin, atexit.unregister, self.on_end).atexit = False
         plugin.app.steps["worker"].add(_worker_step(self._find_plugin))

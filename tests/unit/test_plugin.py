@@ -89,6 +89,28 @@ def test_an_app_that_nobody_uses_any_more_can_be_collected() -> None:
     assert reference() is None
 
 
+def test_an_app_may_be_collected_by_a_thread_that_holds_a_signals_lock() -> None:
+    # In a process of its own: whoever waits for that lock waits for ever.
+    program = """
+import gc
+from celery import Celery, signals
+from celery_tasker_events import DomainEvents
+
+gc.disable()
+app = Celery("short-lived", broker="memory://", set_as_current=False)
+DomainEvents(app)
+before = len(signals.task_success.receivers)
+del app
+with signals.task_success.lock, signals.worker_shutdown.lock:
+    gc.collect()
+signals.task_success.connect(lambda **_: None, weak=False)
+print(before, len(signals.task_success.receivers))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "1 1\n", done.stderr
+
+
 # From the task to the subscriber
 
 
