@@ -20,6 +20,7 @@ __all__ = [
     "SpoolUnusable",
     "StreamClosed",
     "TaskerEventsError",
+    "UnknownQueue",
     "UnsupportedConnection",
     "did_you_mean",
 ]
@@ -127,6 +128,10 @@ class PgmqTooOld(DatabaseNotReady):
         found = f"PGMQ {version}" if version else "PGMQ (installed as SQL, its version is unknown)"
         remedy = "alter extension pgmq update" if version else "the upgrade scripts of its releases, pgmq--<old>--<new>.sql"
         super().__init__(f"{found} in {database} is too old: 1.4 or newer is needed, best 1.5. Upgrade it with: {remedy}")
+
+
+class UnknownQueue(TaskerEventsError):
+    """The database has no PGMQ queue of that name, nor one of a namespace of that name."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,8 +8,12 @@ from celery.bin.base import handle_preload_options
 from celery_tasker_events.cli.catalog import catalog
 from celery_tasker_events.cli.check import check
 from celery_tasker_events.cli.grants import grants
+from celery_tasker_events.cli.queues import queues
 from celery_tasker_events.cli.setup import setup
+from celery_tasker_events.cli.show import show
 from celery_tasker_events.cli.spool import spool
+from celery_tasker_events.cli.tail import tail
+from celery_tasker_events.cli.trace import trace
 
 __all__ = ["domain_events"]
 
@@ -21,5 +25,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-for command in (catalog, check, grants, setup, spool):
+for command in (catalog, check, grants, queues, setup, show, spool, tail, trace):
     domain_events.add_command(command)

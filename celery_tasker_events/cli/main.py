@@ -6,6 +6,10 @@ import click
 
 from celery_tasker_events.cli.check import check
 from celery_tasker_events.cli.grants import grants
+from celery_tasker_events.cli.queues import queues
+from celery_tasker_events.cli.show import show
+from celery_tasker_events.cli.tail import tail
+from celery_tasker_events.cli.trace import trace
 from celery_tasker_events.version import __version__
 
 __all__ = ["main"]
@@ -17,5 +21,5 @@ def main() -> None:
     """Domain events without a Celery app. With one: celery -A <your app> domain-events."""
 
 
-for command in (check, grants):
+for command in (check, grants, queues, show, tail, trace):
     main.add_command(command)

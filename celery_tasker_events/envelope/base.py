@@ -47,7 +47,7 @@ class Envelope(ABC):
         """Read a message of this envelope, as a PGMQ client decodes it.
 
         Raises:
-            KeyError, TypeError or ValueError: if it is not one.
+            AttributeError, KeyError, TypeError or ValueError: if it is not one.
         """
 
     @abstractmethod

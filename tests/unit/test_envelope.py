@@ -122,6 +122,17 @@ def test_a_message_that_lacks_something_is_not_taken_for_an_event(wire: Envelope
             envelope.read(broken)
 
 
+@all_envelopes
+def test_a_part_of_a_wrong_type_is_not_taken_for_an_event(wire: Envelope) -> None:
+    message = sent(wire, FAILED)
+    owner, key = (message, "time") if wire.name == "cloudevents" else (message["metadata"], "fired_at")
+
+    for value in (None, 5, [], {}, "yesterday"):
+        owner[key] = value
+        with pytest.raises(ValueError, match="not a whole domain event"):
+            envelope.read(message)
+
+
 @pytest.mark.parametrize(
     "message",
     [

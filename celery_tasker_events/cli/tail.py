@@ -1,0 +1,135 @@
+"""``domain-events tail``: the last events, and those that follow, without taking them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+
+import click
+import psycopg
+
+from celery_tasker_events.bus.pattern import Pattern
+from celery_tasker_events.cli.database import Database, database_option
+from celery_tasker_events.cli.ending import ended_cleanly
+from celery_tasker_events.cli.printable import entry_as_json, printable, shown, utc
+from celery_tasker_events.cli.progress import shown_progress
+from celery_tasker_events.cli.queue_names import complete_queue
+from celery_tasker_events.consumer.entry import Entry
+from celery_tasker_events.consumer.following import Follower
+from celery_tasker_events.consumer.looking import find_queues
+from celery_tasker_events.consumer.scanning import Filter
+from celery_tasker_events.durable.queues import Connection
+
+__all__ = ["tail"]
+
+#: Seconds until the next attempt while Postgres can't be reached: doubled from the first to the last.
+FIRST_BACKOFF, LAST_BACKOFF = 0.5, 10.0
+
+
+def _pattern(ctx: click.Context, parameter: click.Parameter, given: str | None) -> Pattern | None:
+    try:
+        return None if given is None else Pattern(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(name="tail")
+@click.argument("names", metavar="[QUEUE]...", nargs=-1, shell_complete=complete_queue)
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="How many of the last events.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with each event that is committed, until Ctrl-C.")
+@click.option("--interval", type=click.FloatRange(0.05, 3600), default=1, show_default=True, help="Seconds between two looks.")
+@click.option("--event", "event", metavar="PATTERN", callback=_pattern, help="Only these events, such as 'payment.*'.")
+@click.option("--outcome", type=click.Choice(["completed", "retrying", "failed", "published"]), help="Only of this outcome.")
+@click.option("--correlation-id", metavar="ID", help="Only with this correlation id.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@database_option
+def tail(
+    names: tuple[str, ...],
+    lines: int,
+    follow: bool,
+    interval: float,
+    event: Pattern | None,
+    outcome: str | None,
+    correlation_id: str | None,
+    form: str,
+    database: Database,
+) -> None:
+    """Show the last events of queues and their archives, the newest last; no consumer notices.
+
+    A QUEUE is a namespace or any PGMQ queue, such as payments_domain_events_dlq; by default all of domain events.
+    """
+    wanted = Filter(event, outcome, correlation_id)
+    with ended_cleanly(), database.told_clearly():
+        with database.connect(read_only=True) as connection:
+            queues = find_queues(connection, names)
+            tell = _as_json if form == "json" else _as_text(with_queue=len(queues) > 1)
+            followers = [Follower(queue, wanted) for queue in queues]
+            with shown_progress() as progress:
+                last = [entry for follower in followers for entry in follower.begin(connection, lines, progress)]
+            last.sort(key=lambda entry: (entry.enqueued_at, entry.msg_id))
+            _tell_all(last[-lines:] if lines else [], tell)
+            if not follow:
+                return
+        _follow(database, followers, interval, tell)
+
+
+def _follow(database: Database, followers: list[Follower], interval: float, tell: Callable[[Entry], str]) -> None:
+    backoff, told = FIRST_BACKOFF, ""
+    while True:
+        try:
+            with database.connect(read_only=True) as connection:
+                backoff, told = FIRST_BACKOFF, ""
+                _poll_for_ever(connection, followers, interval, tell)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if told != (told := str(error).strip()):
+                click.echo(f"{database}: {told}; trying again", err=True)
+            time.sleep(backoff)
+            backoff = min(2 * backoff, LAST_BACKOFF)
+
+
+def _poll_for_ever(connection: Connection, followers: list[Follower], interval: float, tell: Callable[[Entry], str]) -> None:
+    while True:
+        for follower in followers:
+            _tell_all(follower.poll(connection), tell)
+        if not any(follower.is_behind for follower in followers):
+            time.sleep(interval)
+
+
+def _tell_all(entries: list[Entry], tell: Callable[[Entry], str]) -> None:
+    if entries:
+        click.echo("\n".join(map(tell, entries)))
+
+
+def _as_json(entry: Entry) -> str:
+    return entry_as_json(entry)
+
+
+def _as_text(*, with_queue: bool) -> Callable[[Entry], str]:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def tell(entry: Entry) -> str:
+        line = _line(entry, with_queue)
+        return line if width is None or len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+
+    return tell
+
+
+def _line(entry: Entry, with_queue: bool) -> str:
+    outline = entry.outline
+    columns = [utc(entry.moment), *([shown(entry.queue)] if with_queue else [])]
+    if entry.problem is not None:
+        return "  ".join([*columns, shown(outline.event_name), f"message {entry.msg_id}: {printable(entry.problem)}"])
+    columns += [f"{shown(outline.event_name):<24}", f"{shown(outline.outcome):<11}", f"{shown(outline.step_name):<20}"]
+    return "  ".join([*columns, shown(outline.correlation_id), _gist(entry)])
+
+
+def _gist(entry: Entry) -> str:
+    if entry.outline.error is not None:
+        return f"{shown(entry.outline.error_type)}: {printable(entry.outline.error)}"
+    try:
+        return printable(json.dumps(entry.outline.payload, ensure_ascii=False))
+    except RecursionError:
+        return "(nested too deeply to be shown)"

@@ -1,0 +1,1 @@
+"""The outside: what reads durable events, with no Celery app needed."""
