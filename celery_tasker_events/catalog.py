@@ -125,14 +125,14 @@ class Catalog:
         for declared in self._by_hand.values():
             yield from declared
 
-    def durable_queues(self, *, by_hand: bool = True) -> set[str]:
-        """Names of the queues that the declared durable events need.
+    def durable_namespaces(self, *, by_hand: bool = True) -> set[str]:
+        """The namespaces of the declared durable events.
 
         Args:
             by_hand: Whether those that are published by hand count.
         """
         events = self.events() if by_hand else (event for step in self.steps().values() for event in step.events)
-        return {event.queue_name for event in events if event.declaration.delivery_mode.reaches_pgmq}
+        return {event.namespace for event in events if event.declaration.delivery_mode.reaches_pgmq}
 
     def renew_lock(self) -> None:
         """For a forked child: another thread of the parent may have held the lock."""

@@ -9,8 +9,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-import psycopg
-
 from celery_tasker_events.binding import BoundStep
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
 from celery_tasker_events.bus.stream import EventStream
@@ -18,15 +16,13 @@ from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.by_hand import PublishesByHand
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
-from celery_tasker_events.durable.message import dead_letter_queue
-from celery_tasker_events.durable.pool import connect
-from celery_tasker_events.durable.queues import shortcomings
-from celery_tasker_events.errors import ConfigurationError, DatabaseNotReady, Problem, SpoolUnusable, did_you_mean
+from celery_tasker_events.durable.readiness import database_problems
+from celery_tasker_events.errors import ConfigurationError, Problem, SpoolUnusable, did_you_mean
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
-from celery_tasker_events.runtime import Runtime, make_spool
-from celery_tasker_events.settings import Settings, masked_dsn
+from celery_tasker_events.runtime import Runtime, make_spools
+from celery_tasker_events.settings import Settings
 from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.telemetry.counters import Series
 from celery_tasker_events.telemetry.json_log import write_as_json
@@ -249,59 +245,31 @@ class DomainEvents(PublishesByHand):
         # Celery has set up the worker's logging by now, and its children inherit the handlers.
         self._set_up_logging()
         problems = [*self.catalog.problems, *self.catalog.unbound]
-        if self.catalog.durable_queues():
-            problems.extend(self._database_problems())
+        problems += database_problems(
+            self.settings, self.catalog.durable_namespaces(), self.catalog.durable_namespaces(by_hand=False)
+        )
         # Even where there are problems: a misspelt field may be why.
         for warning in self.catalog.warnings:
             logger.warning("%s", warning)
         if problems:
             raise ConfigurationError(problems)
         self._publishers.freeze()
-        if self.catalog.durable_queues():
-            self._prepare_spool()
+        if self.catalog.durable_namespaces():
+            self._prepare_spools()
 
     def adopt(self) -> None:
         """Publish what processes that have died left in the spool; nothing is started if that is nothing."""
-        spool = make_spool(self.settings)
-        if spool is not None and spool.has_orphans():
+        if any(spool.has_orphans() for spool in make_spools(self.settings).values()):
             self._current_runtime().adopt()
 
-    def _prepare_spool(self) -> None:
+    def _prepare_spools(self) -> None:
         # Made now, it is quick to open for a child that has only a moment left.
-        spool = make_spool(self.settings)
-        if spool is not None:
+        for spool in make_spools(self.settings).values():
             try:
                 spool.open()
                 spool.close()
             except SpoolUnusable as error:
                 logger.warning("Durable domain events can't wait on disk, only in memory: %s", error, extra=error_fields(error))
-
-    def _database_problems(self) -> list[Problem]:
-        dsn = self.settings.dsn
-        if dsn is None:
-            of_steps = self.catalog.durable_queues(by_hand=False)
-            if not of_steps:
-                logger.warning("tasker_events_dsn is not set: the declared events can be published with a connection only")
-                return []
-            example = min(of_steps)
-            return [
-                Problem(
-                    f"durable events are declared (for queue {example!r}) but no database is: set it to a DSN such as "
-                    "'postgresql://user@host/database', or make the events fast",
-                    "tasker_events_dsn",
-                )
-            ]
-        try:
-            with connect(dsn) as connection:
-                queues = self.catalog.durable_queues()
-                for shortcoming in shortcomings(connection, {*queues, *map(dead_letter_queue, queues)}):
-                    logger.warning("Postgres for domain events: %s", shortcoming)
-        except DatabaseNotReady as error:
-            return [Problem(str(error), "tasker_events_dsn")]
-        except psycopg.Error as error:
-            place = masked_dsn(dsn)
-            logger.warning("Postgres for domain events (%s) can't be used yet: %s", place, error, extra=error_fields(error))
-        return []
 
     def _current_runtime(self) -> Runtime:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from psycopg_pool import ConnectionPool
 
@@ -13,6 +13,7 @@ from celery_tasker_events.bus.bus import InProcessBus
 from celery_tasker_events.bus.registry import SubscriberRegistry
 from celery_tasker_events.bus.streams import OpenStreams
 from celery_tasker_events.dispatcher import Dispatcher
+from celery_tasker_events.durable.databases import Databases
 from celery_tasker_events.durable.pool import make_pool
 from celery_tasker_events.durable.queues import Connection
 from celery_tasker_events.durable.spool.place import spool_path
@@ -28,7 +29,7 @@ from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.telemetry import Telemetry
 from celery_tasker_events.transactional import TransactionalPublisher
 
-__all__ = ["Runtime", "make_spool"]
+__all__ = ["Runtime", "make_spools"]
 
 
 class Runtime:
@@ -41,15 +42,11 @@ class Runtime:
     def __init__(self, settings: Settings, subscribers: SubscriberRegistry, find: Callable[[EventReference], BoundEvent]) -> None:
         self.counters = Counters()
         self._settings = settings
-        spool = make_spool(settings)
-        self._durable = DurableWriter(
-            self._make_pool,
-            settings.durable_buffer_size,
-            self.counters,
-            log_dropped=settings.log_dropped_events,
-            spool=spool,
-            adopted=self._adopt_outcomes,
-        )
+        spools = make_spools(settings)
+        writers = {dsn: self._writer(dsn, spools.get(dsn)) for dsn in settings.dsns}
+        by_namespace = {namespace: writers[dsn] for namespace, dsn in settings.namespace_dsns.items()}
+        others = self._writer(None, None) if settings.dsn is None else writers[settings.dsn]
+        self._durable = Databases(by_namespace, others)
         self._bus = InProcessBus(
             subscribers,
             self.counters,
@@ -79,8 +76,9 @@ class Runtime:
             watch=self._durable.watch,
         )
         self._overflow: Overflow | None = None
-        if spool is not None:
-            size, dispatcher = settings.durable_buffer_size, self._dispatcher
+        if spools:
+            # Outcomes belong to no database yet: any file will do, so that it is the same in all processes.
+            size, dispatcher, spool = settings.durable_buffer_size, self._dispatcher, next(iter(spools.values()))
             self._overflow = Overflow(spool, size, find, self._durable, dispatcher.wake, dispatcher.drop)
             dispatcher.set_overflow(self._overflow)
 
@@ -122,14 +120,27 @@ class Runtime:
         if self._overflow is not None:
             self._overflow.adopt()
 
-    def _make_pool(self) -> ConnectionPool[Connection]:
-        if self._settings.dsn is None:
-            raise ConfigurationError("tasker_events_dsn is not set, but a durable event was published")
-        return make_pool(self._settings.dsn)
+    def _writer(self, dsn: str | None, spool: Spool | None) -> DurableWriter:
+        settings = self._settings
+
+        def pool() -> ConnectionPool[Connection]:
+            if dsn is None:
+                raise ConfigurationError("tasker_events_dsn names no database for a durable event that was published")
+            return make_pool(dsn)
+
+        return DurableWriter(
+            pool,
+            settings.durable_buffer_size,
+            self.counters,
+            log_dropped=settings.log_dropped_events,
+            spool=spool,
+            adopted=self._adopt_outcomes,
+        )
 
 
-def make_spool(settings: Settings) -> Spool | None:
-    """Return the spool of the configured database, not yet opened; None if there is no database or the spool is off."""
-    if settings.dsn is None or not settings.spool_max_bytes:
-        return None
-    return Spool(spool_path(settings.dsn, settings.spool_dir), settings.spool_max_bytes, WhenFull(settings.spool_when_full))
+def make_spools(settings: Settings) -> Mapping[str, Spool]:
+    """Return the spool of each configured database, by DSN, not yet opened; there are none if spools are switched off."""
+    if not settings.spool_max_bytes:
+        return {}
+    when_full = WhenFull(settings.spool_when_full)
+    return {dsn: Spool(spool_path(dsn, settings.spool_dir), settings.spool_max_bytes, when_full) for dsn in settings.dsns}

@@ -24,7 +24,9 @@ class Settings:
     """What the user configured.
 
     Attributes:
-        dsn: libpq connection string or URI of the database with PGMQ; None where no event is durable.
+        dsn: libpq connection string or URI of the database with PGMQ; None where no event is durable. A mapping of namespaces
+            to DSNs spreads them over several databases; its key ``"*"``, all other namespaces, is what stands here then.
+        namespace_dsns: The rest of that mapping.
         templates: Glob patterns of YAML task templates, relative to the working directory.
         namespace: For declarations that name none.
         environment: Which ``environments`` overrides of templates and which TOML overlay count, such as ``"production"``.
@@ -53,6 +55,7 @@ class Settings:
     """
 
     dsn: str | None = field(default=None, repr=False)
+    namespace_dsns: Mapping[str, str] = field(default_factory=dict, repr=False)
     templates: Sequence[str] = ()
     namespace: str = "default"
     environment: str | None = None
@@ -75,6 +78,15 @@ class Settings:
     log_format: str = "plain"
     log_dropped_events: bool = True
     log_subscriber_errors: bool = True
+
+    def dsn_of(self, namespace: str) -> str | None:
+        """Return the database of a namespace's events, or None if there is none."""
+        return self.namespace_dsns.get(namespace, self.dsn)
+
+    @property
+    def dsns(self) -> tuple[str, ...]:
+        """All databases, each once, that of most namespaces first."""
+        return tuple(dict.fromkeys(dsn for dsn in (self.dsn, *self.namespace_dsns.values()) if dsn is not None))
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any], namespace: str = "") -> Settings:
@@ -112,6 +124,9 @@ class Settings:
         ]
         if problems:
             raise ConfigurationError(problems)
+        if isinstance(by_namespace := given.get("dsn"), Mapping):
+            others = {namespace: dsn for namespace, dsn in by_namespace.items() if namespace != _OTHERS}
+            given.update(dsn=by_namespace.get(_OTHERS), namespace_dsns=others)
         return cls(**{**{toml_value.setting: toml_value.value for toml_value in toml.values}, **given})
 
 
@@ -173,7 +188,23 @@ def _strings(value: Any) -> str | None:
     return f"must be a list of strings, not {value!r}"
 
 
+#: Key of the mapping of namespaces to DSNs.
+_OTHERS = "*"
+
+
 def _dsn(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return _one_dsn(value)
+    for namespace, dsn in value.items():
+        problem = None if namespace == _OTHERS else namespace_problem(namespace)
+        if problem:
+            return f"maps namespaces to DSNs, and {_OTHERS!r} to that of all others: {problem}"
+        if problem := _one_dsn(dsn):
+            return f"for namespace {namespace!r} {problem}"
+    return None if value else "is an empty mapping: give a DSN, or map namespaces to DSNs"
+
+
+def _one_dsn(value: Any) -> str | None:
     # The value is never repeated: it may hold a password.
     if not isinstance(value, str):
         return f"must be a string such as 'postgresql://user@host/database', not a {type(value).__name__}"
@@ -212,7 +243,7 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "log_dropped_events": _boolean,
     "log_subscriber_errors": _boolean,
 }
-assert set(_CHECKS) == {f.name for f in fields(Settings)}
+assert set(_CHECKS) == {f.name for f in fields(Settings)} - {"namespace_dsns"}
 
 
 def _problems(given: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

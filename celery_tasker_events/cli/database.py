@@ -125,6 +125,14 @@ def _dsn_of_app(ctx: click.Context) -> str | None:
     if ctx.obj is None:
         return None
     try:
-        return plugin_of(ctx).settings.dsn
+        settings = plugin_of(ctx).settings
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
+    if len(settings.dsns) > 1:
+        places = [f"{namespace}: {masked_dsn(dsn)}" for namespace, dsn in settings.namespace_dsns.items()]
+        if settings.dsn is not None:
+            places.append(f"all others: {masked_dsn(settings.dsn)}")
+        raise click.UsageError(
+            f"the app's events are in {len(settings.dsns)} databases, name one with --dsn: {', '.join(places)}"
+        )
+    return next(iter(settings.dsns), None)

@@ -37,7 +37,7 @@ def grants(ctx: click.Context, publishers: tuple[str, ...], consumers: tuple[str
 def _declared_queues(ctx: click.Context) -> set[str]:
     if ctx.obj is None:
         raise click.UsageError("no queue: give --namespace NAME, or an app with celery -A <your app> domain-events grants")
-    queues = sound_plugin_of(ctx).catalog.durable_queues()
+    queues = {queue_name(namespace) for namespace in sound_plugin_of(ctx).catalog.durable_namespaces()}
     if not queues:
         raise click.UsageError("the app declares no durable event: give --namespace NAME")
     return queues

@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from celery_tasker_events.cli.database import Database, named_database
 from celery_tasker_events.consumer.looking import connect_to_look, find_queues
+from celery_tasker_events.event import queue_name
 from celery_tasker_events.plugin import DomainEvents
 
 __all__ = ["complete_queue", "declared_queues"]
@@ -37,7 +38,7 @@ def declared_queues(app: Any) -> set[str]:
         return set()
     try:
         app.loader.import_default_modules()
-        return set(DomainEvents.of(app).catalog.durable_queues())
+        return {queue_name(namespace) for namespace in DomainEvents.of(app).catalog.durable_namespaces()}
     except Exception:  # whatever is wrong with the app is told by the commands that need it
         return set()
 

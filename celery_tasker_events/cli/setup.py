@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Sequence
 
 import click
 import psycopg
 
 from celery_tasker_events.cli.app import sound_plugin_of
 from celery_tasker_events.declaration import namespace_problem
-from celery_tasker_events.durable.message import dead_letter_queue
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import set_up
+from celery_tasker_events.durable.readiness import queues_by_dsn
 from celery_tasker_events.errors import DatabaseNotReady
-from celery_tasker_events.event import queue_name
 from celery_tasker_events.settings import masked_dsn
 
 __all__ = ["setup"]
@@ -39,13 +39,21 @@ def setup(ctx: click.Context, dsn: str | None, namespaces: Sequence[str]) -> Non
         if problem := namespace_problem(namespace):
             raise click.BadParameter(problem, param_hint="--namespace")
     plugin = sound_plugin_of(ctx)
-    dsn = dsn or plugin.settings.dsn
-    if dsn is None:
+    settings = plugin.settings if dsn is None else dataclasses.replace(plugin.settings, dsn=dsn, namespace_dsns={})
+    declared = plugin.catalog.durable_namespaces()
+    by_dsn = queues_by_dsn(settings, {*declared, *namespaces}) or {dsn: set() for dsn in settings.dsns}
+    if not by_dsn:
         raise click.UsageError("no database: set tasker_events_dsn in the app's configuration or give --dsn")
-    queues = plugin.catalog.durable_queues() | {queue_name(namespace) for namespace in namespaces}
+    for place, queues in by_dsn.items():
+        if len(by_dsn) > 1:
+            click.echo(f"{masked_dsn(place)}:")
+        _set_up(place, queues)
+
+
+def _set_up(dsn: str, queues: Collection[str]) -> None:
     try:
         with connect(dsn) as connection:
-            report = set_up(connection, {*queues, *map(dead_letter_queue, queues)})
+            report = set_up(connection, queues)
     except psycopg.errors.InsufficientPrivilege as error:
         raise click.ClickException(f"setting up {masked_dsn(dsn)} failed: {error.diag.message_primary}. {_NEEDS}") from error
     except (psycopg.Error, DatabaseNotReady) as error:

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,20 @@ def spool() -> None:
 @click.pass_context
 def show(ctx: click.Context, output: str) -> None:
     """Show how many wait, and which."""
-    path = _path(sound_plugin_of(ctx))
+    paths = _paths(sound_plugin_of(ctx))
     try:
-        totals, events = spool_totals(path), waiting(path)
+        found = [_found(path) for path in paths]
     except SpoolUnusable as error:
         raise click.ClickException(str(error)) from error
-    oldest = None if totals.oldest is None else datetime.datetime.fromtimestamp(totals.oldest, datetime.timezone.utc).isoformat()
     if output == "json":
-        found = {"path": str(path), **totals._asdict(), "oldest": oldest, "waiting": [event._asdict() for event in events]}
         click.echo(json.dumps(found))
         return
-    click.echo(f"{path}: {totals.events} events, {totals.bytes} bytes" + (f", the oldest since {oldest}" if oldest else ""))
-    if events:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(as_table([_row(event._asdict()) for event in events], width))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for one in found:
+        since = f", the oldest since {one['oldest']}" if one["oldest"] else ""
+        click.echo(f"{one['path']}: {one['events']} events, {one['bytes']} bytes{since}")
+        if one["waiting"]:
+            click.echo(as_table([_row(event) for event in one["waiting"]], width))
 
 
 @spool.command(name="flush")
@@ -54,12 +55,12 @@ def show(ctx: click.Context, output: str) -> None:
 def flush(ctx: click.Context, timeout: float) -> None:
     """Publish what processes left there that do not run any more. Running ones publish theirs themselves."""
     plugin = sound_plugin_of(ctx)
-    path = _path(plugin)
+    paths = _paths(plugin)
     deadline = time.monotonic() + timeout
     try:
-        orphaned, owned = _counts(path)
+        orphaned, owned = _counts(paths)
         plugin.adopt()
-        while (left := max(0, sum(_counts(path)) - owned)) and time.monotonic() < deadline:
+        while (left := max(0, sum(_counts(paths)) - owned)) and time.monotonic() < deadline:
             time.sleep(0.05)
         plugin.close(0)
     except SpoolUnusable as error:
@@ -76,28 +77,34 @@ def flush(ctx: click.Context, timeout: float) -> None:
 @click.pass_context
 def clear_command(ctx: click.Context, yes: bool) -> None:
     """Throw away all that waits there. These events are lost."""
-    path = _path(sound_plugin_of(ctx))
+    paths = _paths(sound_plugin_of(ctx))
     try:
-        events = spool_totals(path).events
+        events = sum(spool_totals(path).events for path in paths)
         if events and not yes:
-            click.confirm(f"Throw away {events} events in {path}?", abort=True)
-        click.echo(f"{clear(path)} events thrown away")
+            click.confirm(f"Throw away {events} events in {', '.join(map(str, paths))}?", abort=True)
+        click.echo(f"{sum(map(clear, paths))} events thrown away")
     except SpoolUnusable as error:
         raise click.ClickException(str(error)) from error
 
 
-def _counts(path: Path) -> tuple[int, int]:
+def _found(path: Path) -> dict[str, Any]:
+    totals = spool_totals(path)
+    oldest = None if totals.oldest is None else datetime.datetime.fromtimestamp(totals.oldest, datetime.timezone.utc).isoformat()
+    return {"path": str(path), **totals._asdict(), "oldest": oldest, "waiting": [event._asdict() for event in waiting(path)]}
+
+
+def _counts(paths: Sequence[Path]) -> tuple[int, int]:
     """How many events nobody owns, and how many running processes own."""
-    found = waiting(path)
+    found = [event for path in paths for event in waiting(path)]
     return sum(event.events for event in found if not event.is_owned), sum(event.events for event in found if event.is_owned)
 
 
-def _path(plugin: DomainEvents) -> Path:
+def _paths(plugin: DomainEvents) -> list[Path]:
     settings = plugin.settings
-    if settings.dsn is None or not settings.spool_max_bytes:
-        setting = "tasker_events_dsn is not set" if settings.dsn is None else "tasker_events_spool_max_bytes is 0"
+    if not settings.dsns or not settings.spool_max_bytes:
+        setting = "tasker_events_spool_max_bytes is 0" if settings.dsns else "tasker_events_dsn is not set"
         raise click.ClickException(f"this app has no spool: {setting}")
-    return spool_path(settings.dsn, settings.spool_dir)
+    return [spool_path(dsn, settings.spool_dir) for dsn in settings.dsns]
 
 
 def _row(event: dict[str, Any]) -> dict[str, str]:

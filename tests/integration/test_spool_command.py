@@ -45,7 +45,7 @@ def left_behind(run, own_postgres):
 
 def test_show_tells_what_waits(run, left_behind):
     shown = run(left_behind, "show")
-    found = json.loads(run(left_behind, "show", "--format", "json").stdout)
+    (found,) = json.loads(run(left_behind, "show", "--format", "json").stdout)
 
     assert "10 events" in shown.stdout
     assert "number.noted" in shown.stdout
@@ -58,7 +58,7 @@ def test_flush_publishes_what_was_left(run, left_behind):
 
     assert (flushed.returncode, flushed.stdout) == (0, "10 events published or parked as dead letters\n")
     assert [event["payload"] for event in messages(left_behind, "numbers")] == list(range(10))
-    assert json.loads(run(left_behind, "show", "--format", "json").stdout)["events"] == 0
+    assert json.loads(run(left_behind, "show", "--format", "json").stdout)[0]["events"] == 0
 
 
 def test_flush_says_when_postgres_is_still_away(run):
@@ -74,9 +74,9 @@ def test_clear_asks_first(run):
     run(NOWHERE)
 
     assert run(NOWHERE, "clear").returncode == 1
-    assert json.loads(run(NOWHERE, "show", "--format", "json").stdout)["events"] == 10
+    assert json.loads(run(NOWHERE, "show", "--format", "json").stdout)[0]["events"] == 10
     assert run(NOWHERE, "clear", "--yes").stdout == "10 events thrown away\n"
-    assert json.loads(run(NOWHERE, "show", "--format", "json").stdout)["events"] == 0
+    assert json.loads(run(NOWHERE, "show", "--format", "json").stdout)[0]["events"] == 0
 
 
 @pytest.mark.parametrize(

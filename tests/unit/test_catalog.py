@@ -303,7 +303,7 @@ def test_a_decorators_event_is_named_after_the_function_and_has_the_settings_nam
         ("process_payment", "payments"),
         ("process_payment", "refunds"),
     ]
-    assert events.catalog.durable_queues() == {"payments_domain_events"}
+    assert events.catalog.durable_namespaces() == {"payments"}
 
 
 # Templates

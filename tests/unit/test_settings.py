@@ -35,7 +35,7 @@ def test_without_any_key_every_setting_has_its_default() -> None:
     assert Settings.from_conf({"broker_url": "memory://"}) == Settings()
 
 
-@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Settings)])
+@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Settings) if field.name != "namespace_dsns"])
 def test_none_means_the_default(key: str) -> None:
     assert settings_of(**{key: None}) == Settings()
 
@@ -200,3 +200,39 @@ def test_a_close_word_is_proposed_and_else_all_are_listed() -> None:
 
 def test_where_no_word_is_known_none_is_listed() -> None:
     assert did_you_mean("xyz", []) == ""
+
+
+ONE, TWO = "postgresql://shop@one/shop", "postgresql://shop:secret@two/shop"
+
+
+def test_namespaces_may_have_databases_of_their_own() -> None:
+    settings = Settings.from_conf({"tasker_events_dsn": {"payments": TWO, "audit": TWO, "*": ONE}})
+
+    assert settings.dsn_of("payments") == TWO
+    assert settings.dsn_of("anything") == ONE
+    assert settings.dsns == (ONE, TWO)
+    assert "secret" not in repr(settings)
+
+
+def test_a_mapping_need_not_name_a_database_for_all_others() -> None:
+    settings = Settings.from_conf({"tasker_events_dsn": {"payments": TWO}})
+
+    assert (settings.dsn_of("payments"), settings.dsn_of("audit"), settings.dsns) == (TWO, None, (TWO,))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "problem"),
+    [
+        ({}, "is an empty mapping"),
+        ({"Not One": ONE}, "maps namespaces to DSNs, and '*' to that of all others"),
+        ({"payments": None}, "for namespace 'payments' must be a string"),
+        ({"payments": "secret"}, "for namespace 'payments' is not a connection string"),
+        ({3: ONE}, "maps namespaces to DSNs"),
+    ],
+)
+def test_a_bad_mapping_is_refused_without_repeating_a_dsn(mapping: dict[Any, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_conf({"tasker_events_dsn": mapping})
+
+    assert f"tasker_events_dsn: {problem}" in str(caught.value)
+    assert "secret" not in str(caught.value)

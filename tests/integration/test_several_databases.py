@@ -1,0 +1,133 @@
+"""Namespaces in databases of their own: each event goes where it belongs, and one database that is away holds up no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from queues import messages, names
+
+from celery_tasker_events import DomainEvents, publishes_events
+
+APPS = Path(__file__).parent / "apps"
+
+NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
+
+
+@pytest.fixture
+def make_events(tmp_path):
+    plugins = []
+
+    def make(dsn, **settings):
+        app = Celery("several", broker="memory://", set_as_current=False)
+        given = {"dsn": dsn, "spool_dir": str(tmp_path / "spool"), **settings}
+        app.conf.update({f"tasker_events_{key}": value for key, value in given.items()})
+        plugins.append(DomainEvents(app))
+        return plugins[-1]
+
+    yield make
+    for plugin in plugins:
+        plugin.close(1)
+
+
+def command(settings, *arguments):
+    environment = {**os.environ, "SHOP_SETTINGS": json.dumps(settings)}
+    return subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "shop", "domain-events", *arguments],
+        cwd=APPS,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_each_event_is_in_the_database_of_its_namespace(make_events, new_database):
+    payments, others = new_database(), new_database()
+    events = make_events({"payments": payments, "*": others})
+
+    for namespace in ("payments", "audit", "payments"):
+        events.publish(f"{namespace}.noted", {}, namespace=namespace)
+    assert events.drain(30)
+
+    assert names(messages(payments, "payments")) == ["payments.noted"] * 2
+    assert names(messages(others, "audit")) == ["audit.noted"]
+    assert messages(payments, "audit") == messages(others, "payments") == []
+
+
+def test_a_database_that_is_away_holds_up_no_other(make_events, new_database):
+    others = new_database()
+    events = make_events({"payments": NOWHERE, "*": others})
+
+    for number in range(20):
+        events.publish("payments.noted", number, namespace="payments")
+        events.publish("audit.noted", number, namespace="audit")
+    assert not events.drain(1)
+
+    assert [event["payload"] for event in messages(others, "audit")] == list(range(20))
+
+
+def test_the_events_of_an_outage_go_to_their_own_database_in_the_end(make_events, new_database, own_postgres):
+    others = new_database()
+    own_postgres.shut_down("immediate")
+    events = make_events({"payments": own_postgres.dsn, "*": others})
+    for number in range(20):
+        events.publish("payments.noted", number, namespace="payments")
+        events.publish("audit.noted", number, namespace="audit")
+    assert not events.drain(2)
+
+    own_postgres.start_again()
+    assert events.drain(60)
+
+    assert [event["payload"] for event in messages(own_postgres.dsn, "payments")] == list(range(20))
+    assert [event["payload"] for event in messages(others, "audit")] == list(range(20))
+
+
+def test_setup_prepares_all_of_them_and_a_worker_publishes_to_all(shop, new_database):
+    payments, others = new_database("template1"), new_database("template1")
+    mapping = {"payments": payments, "*": others}
+
+    done = command({**shop.settings, "tasker_events_dsn": mapping}, "setup")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("PGMQ: installed") == 2
+    worker = shop.start(dsn=mapping)
+    shop.send("pay", 1).get(timeout=30)
+    assert worker.stop() == 0
+
+    assert "payment.processed" in names(messages(payments, "payments"))
+    assert names(messages(others, "audit")) == ["payment.tried"]
+
+
+def test_a_durable_namespace_without_a_database_stops_the_worker(shop, dsn):
+    worker = shop.start(dsn={"payments": dsn}, wait_ready=False)
+
+    assert worker.process.wait(30) == 1
+    assert "durable events are declared (for queue 'audit_domain_events') but no database is" in worker.log
+
+
+def test_a_command_for_one_database_asks_which(shop, new_database):
+    mapping = {"payments": new_database(), "*": new_database()}
+
+    done = command({**shop.settings, "tasker_events_dsn": mapping}, "queues")
+
+    assert done.returncode == 2
+    assert "the app's events are in 2 databases, name one with --dsn: payments: " in done.stderr
+
+
+def test_a_confirmed_event_waits_for_its_own_database(make_events, new_database):
+    payments = new_database()
+    events = make_events({"payments": payments, "*": NOWHERE}, confirm_timeout_ms=30_000)
+
+    @events.app.task(shared=False)
+    @publishes_events("payment.processed", namespace="payments", confirm=True)
+    def pay():
+        return "paid"
+
+    assert pay.apply().get() == "paid"
+    assert names(messages(payments, "payments")) == ["payment.processed"]
