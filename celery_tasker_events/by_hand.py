@@ -19,6 +19,7 @@ from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.propagation import workflow_of
+from celery_tasker_events.running import running_step
 from celery_tasker_events.runtime import Runtime
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.telemetry.log import current_error_fields, logger
@@ -143,18 +144,27 @@ def _bound(
     Raises:
         ConfigurationError: if the event's name or another field is wrong.
     """
+    step = running_step()
+    # The innermost task may be one that the step has called like a function: the namespace is its own.
     task = current_task
-    workflow = workflow_of(task.request.__dict__ if task and task.request.id else {})
+    workflow = workflow_of(step.request.__dict__ if step else {})
     declared = catalog.declared_by_hand(event_name, workflow)
     if declared is not None and namespace in (None, declared.namespace):
         return declared if mode is None else _in_mode(declared, mode)
-    events = catalog.step(task).events if task else ()
+    events = catalog.events_of(task) if task else ()
     return catalog.bind_by_hand(
         event_name,
         namespace or (events[0].namespace if events else default_namespace),
-        events[0].step_name if events else (task.name.rpartition(".")[2] if task else None),
+        _step_name(catalog, step.task if step else task),
         delivery_mode=mode.value if isinstance(mode, DeliveryMode) else mode,
     )
+
+
+def _step_name(catalog: Catalog, task: Any) -> str | None:
+    if not task:
+        return None
+    events = catalog.events_of(task)
+    return events[0].step_name if events else str(task.name).rpartition(".")[2]
 
 
 def _publication(bound: BoundEvent, payload: Any, correlation_id: str | None, key: str | None) -> Publication:
@@ -165,10 +175,10 @@ def _publication(bound: BoundEvent, payload: Any, correlation_id: str | None, ke
     """
     event_id = new_event_id()
     snapshot = Snapshot.of(payload)
-    request = current_task.request if current_task else None
-    # A task that is called like a function has a request without an id.
-    if request is not None and request.id:
-        outcome = observe(OutcomeKind.BY_HAND, current_task.name, request.id, request, result=snapshot)
+    step = running_step()
+    if step is not None:
+        task, request = step
+        outcome = observe(OutcomeKind.BY_HAND, task.name, request.id, request, result=snapshot)
         counts = request.__dict__.setdefault(_PUBLISHED_BY_HAND, {})
         counts[bound.declaration.name] = sequence = counts.get(bound.declaration.name, 0) + 1
         key = key or idempotency_key(outcome, bound.namespace, bound.declaration.name, sequence)

@@ -88,6 +88,10 @@ class Catalog:
             raise ConfigurationError(problem)
         return self._bound(declaration, namespace, step_name, None)
 
+    def events_of(self, task: Task) -> tuple[BoundEvent, ...]:
+        """The events of a task of this app; a task of another one has none here, whatever its name."""
+        return self.step(task).events if task.app is self._app else ()
+
     def find(self, reference: EventReference) -> BoundEvent:
         """Find an event again that was bound before, maybe in another process.
 
@@ -277,15 +281,20 @@ def _declared_on_shared(app: Celery, task: Task) -> Iterator[EventDeclaration]:
     before = current_app._get_current_object()
     app.set_current()
     try:
-        for proxy, declarations in proxies:
-            try:
-                is_this = proxy._get_current_object() is task
-            except KeyError:  # a task that this app does not have
-                continue
-            if is_this:
-                yield from declarations
+        of_task = [(proxy, declarations) for proxy, declarations in proxies if _stands_for(proxy, task)]
     finally:
         before.set_current()
+    for proxy, declarations in of_task:
+        # Where a module was loaded anew there are several proxies, and what the last one declares holds.
+        if proxy is of_task[-1][0]:
+            yield from declarations
+
+
+def _stands_for(proxy: Any, task: Task) -> bool:
+    try:
+        return proxy._get_current_object() is task
+    except KeyError:  # a task that this app does not have
+        return False
 
 
 def _imported_task_name(path: str) -> str | None:

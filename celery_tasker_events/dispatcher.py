@@ -56,31 +56,30 @@ class Dispatcher:
         self._channel: SimpleQueue[_Item] = SimpleQueue()
         self._overflow: Overflow | None = None
         self._thread: threading.Thread | None = None
-        self._start_lock = threading.Lock()
-        self._closed = False
+        # Between a look at ``closed`` and the put nobody may close. Reentrant, as the channel: see there.
+        self._gate = threading.RLock()
+        self.closed = False
 
     def set_overflow(self, overflow: Overflow) -> None:
         """Send there what the channel has no room for. The overflow needs this object first, to wake it."""
         self._overflow = overflow
 
     def put(self, publication: Publication) -> bool:
-        """Hand over without waiting; return False if nothing of the publication was accepted.
-
-        Threads that put at the same instant may exceed the buffer's size by one each.
-        """
-        overflow = self._overflow
-        if self._closed or self._channel.qsize() >= self._buffer_size or (overflow is not None and overflow.is_used):
-            return self._put_aside(publication)
-        self._channel.put(publication)
-        if self._thread is None:
-            self._start()
-        return True
+        """Hand over without waiting; return False if nothing of the publication was accepted, as when this is closed."""
+        with self._gate:
+            if self.closed:
+                return False
+            fits = self._channel.qsize() < self._buffer_size and not (self._overflow is not None and self._overflow.is_used)
+            if fits:
+                self._start()
+                self._channel.put(publication)
+        return fits or self._put_aside(publication)
 
     def wake(self) -> None:
         """Let the thread look into the overflow."""
-        self._channel.put(_Token.LOOK)
-        if self._thread is None:
+        with self._gate:
             self._start()
+        self._channel.put(_Token.LOOK)
 
     def depth(self) -> int:
         """How many publications wait."""
@@ -100,26 +99,31 @@ class Dispatcher:
 
     def drain(self, timeout: float) -> bool:
         """Wait up to that many seconds until all that was put is published; return whether it is."""
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             return True
         reached = threading.Event()
         self._channel.put(reached)
         return reached.wait(timeout)
 
     def close(self, timeout: float) -> bool:
-        """Drain, then end the thread; return whether it drained."""
+        """Drain, then end the thread; return whether it drained. Nothing is accepted any more."""
+        with self._gate:
+            self.closed = True
         drained = self.drain(timeout)
-        self._closed = True
         self._channel.put(_Token.END)
         if self._overflow is not None:
             self._overflow.close()
         return drained
 
+    def runs_here(self) -> bool:
+        """Whether this is the dispatcher's own thread: a publisher's hook that calls back."""
+        return threading.current_thread() is self._thread
+
     def _start(self) -> None:
-        with self._start_lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tasker-events-dispatcher", daemon=True)
-                self._thread.start()
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="tasker-events-dispatcher", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         drained: list[threading.Event] = []
@@ -164,11 +168,13 @@ class Dispatcher:
         return found
 
     def _put_aside(self, publication: Publication) -> bool:
-        durable = None if self._closed else _part(publication, durable=True)
+        if self.closed:
+            return False
+        durable = _part(publication, durable=True)
         accepted = durable is not None and self._overflow is not None and self._overflow.add(durable)
         lost = _part(publication, durable=False) if accepted else publication
         if lost is not None:
-            self.drop(lost, "closed" if self._closed else "channel full")
+            self.drop(lost, "channel full")
         return accepted
 
     def drop(self, publication: Publication, reason: str) -> None:

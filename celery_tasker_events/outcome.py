@@ -70,6 +70,7 @@ class StepOutcome(NamedTuple):
 
     ``result`` is the return value of a success or the payload given by hand; ``inputs`` the arguments, as
     ``[args, kwargs]``, taken only where a custom publisher may ask for them. ``fired_at`` is a POSIX timestamp in seconds.
+    ``replacement`` counts how many tasks with this id were replaced by another before this one: their attempts begin anew.
     ``trace`` is the context of the span in which it happened, if OpenTelemetry knows one.
     """
 
@@ -88,6 +89,7 @@ class StepOutcome(NamedTuple):
     error_code: str | None
     inputs: Snapshot | None
     trace: Any = None
+    replacement: int = 0
 
 
 _NO_RESULT = Snapshot(b"null")
@@ -133,6 +135,7 @@ def observe(
         error_code,
         inputs,
         current_span_context(),
+        fields.get("replaced_task_nesting") or 0,
     )
 
 
@@ -159,5 +162,6 @@ def idempotency_key(outcome: StepOutcome, namespace: str, event_name: str, seque
     Args:
         sequence: Which publication of this event by this attempt it is: an event published by hand may come twice.
     """
-    parts = f"{outcome.step_uuid}\0{outcome.task_name}\0{outcome.attempt}\0{namespace}\0{event_name}\0{sequence}"
+    attempt = f"{outcome.attempt}" if not outcome.replacement else f"{outcome.attempt}/{outcome.replacement}"
+    parts = f"{outcome.step_uuid}\0{outcome.task_name}\0{attempt}\0{namespace}\0{event_name}\0{sequence}"
     return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from celery_tasker_events.binding import BoundStep
+from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
 from celery_tasker_events.bus.stream import EventStream
 from celery_tasker_events.bus.subscriber import BaseSubscriber
@@ -18,9 +17,13 @@ from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.durable.readiness import database_problems
 from celery_tasker_events.errors import ConfigurationError, Problem, SpoolUnusable, did_you_mean
+from celery_tasker_events.forking import ForkLock
+from celery_tasker_events.orphans import close_orphans
 from celery_tasker_events.pipeline import Publication
+from celery_tasker_events.process import ProcessRuntime
 from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
+from celery_tasker_events.record import EventReference
 from celery_tasker_events.runtime import Runtime, make_spools
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.signals import SignalReceiver
@@ -52,11 +55,10 @@ class DomainEvents(PublishesByHand):
     def __init__(self, app: Celery | None = None) -> None:
         self._subscribers = SubscriberRegistry(parent=shared_subscriptions)
         self._publishers = PublisherRegistry()
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
+        self._process = ProcessRuntime(self._make_runtime, self._drain_timeout, self._lock)
         self._settings: Settings | None = None
         self._catalog: Catalog | None = None
-        self._runtime: Runtime | None = None
-        self._inherited: list[Runtime] = []
         if app is not None:
             self.init_app(app)
 
@@ -75,6 +77,7 @@ class DomainEvents(PublishesByHand):
         self._receiver = SignalReceiver(self)
         self._receiver.connect()
         hide_dsn()
+        close_orphans()
 
     @classmethod
     def of(cls, app: Celery) -> DomainEvents:
@@ -109,6 +112,8 @@ class DomainEvents(PublishesByHand):
         """
         with self._lock:
             if self._catalog is None:
+                if not (self.app.finalized or self.app.autofinalize):
+                    raise ConfigurationError(f"{self.app!r} is not finalized, and does not do so by itself: call app.finalize()")
                 self._catalog = self.compile(self.settings)
             return self._catalog
 
@@ -204,7 +209,7 @@ class DomainEvents(PublishesByHand):
         return self._current_runtime().counters.snapshot()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until all that this process accepted is committed and delivered.
+        """Wait until all that this process accepted is committed and delivered. A subscriber can't: that is False at once.
 
         Args:
             timeout: Seconds; by default ``tasker_events_shutdown_drain_timeout_ms``.
@@ -212,22 +217,33 @@ class DomainEvents(PublishesByHand):
         Returns:
             Whether all of it is.
         """
-        runtime = self._runtime
-        return runtime is None or runtime.drain(self._drain_timeout(timeout))
+        return self._process.drain(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Drain, then end this process' threads and connections; a later event starts new ones."""
-        with self._lock:
-            runtime, self._runtime = self._runtime, None
-        return runtime is None or runtime.close(self._drain_timeout(timeout))
+        """Drain, then end this process' threads and connections; a later event starts new ones.
+
+        Whoever closes at the same time waits for the same end. From a subscriber or a publisher's hook it is False at once,
+        as these can't wait for themselves, and another thread does it.
+
+        Args:
+            timeout: Seconds; by default ``tasker_events_shutdown_drain_timeout_ms``.
+
+        Returns:
+            Whether all that was accepted is committed and delivered.
+        """
+        return self._process.close(timeout)
 
     # What the signals call.
+
+    def end(self) -> None:
+        """Close at the end of the interpreter: whoever publishes even later waits until it is done."""
+        self._process.end()
 
     def step(self, task: Task) -> BoundStep:
         return (self._catalog or self.catalog).step(task)
 
     def put(self, publication: Publication) -> bool:
-        accepted = (self._runtime or self._current_runtime()).put(publication)
+        accepted = self._process.put(publication)
         if accepted and publication.confirmation is not None:
             timeout = self.settings.confirm_timeout_ms / 1000
             if not publication.confirmation.wait(timeout):
@@ -272,26 +288,29 @@ class DomainEvents(PublishesByHand):
                 logger.warning("Durable domain events can't wait on disk, only in memory: %s", error, extra=error_fields(error))
 
     def _current_runtime(self) -> Runtime:
-        with self._lock:
-            if self._runtime is None:
-                self._set_up_logging()
-                self._runtime = Runtime(self.settings, self._subscribers, lambda reference: self.catalog.find(reference))
-            return self._runtime
+        return self._process.current()
+
+    def _make_runtime(self) -> Runtime:
+        self._set_up_logging()
+        # Weakly, as the threads of a runtime must not keep a plugin that nobody uses any more.
+        find_plugin = weakref.ref(self)
+
+        def find(reference: EventReference) -> BoundEvent:
+            plugin = find_plugin()
+            if plugin is None:
+                raise ConfigurationError(f"the app that declared {reference.event_name!r} is gone")
+            return plugin.catalog.find(reference)
+
+        return Runtime(self.settings, self._subscribers, find)
 
     def _set_up_logging(self) -> None:
         if self.settings.log_format == "json":
             write_as_json()
 
-    def _drain_timeout(self, timeout: float | None) -> float:
-        return self.settings.shutdown_drain_timeout_ms / 1000 if timeout is None else timeout
+    def _drain_timeout(self) -> float:
+        return self.settings.shutdown_drain_timeout_ms / 1000
 
     def _after_fork_in_child(self) -> None:
-        # The parent's threads do not exist here, its locks may be held for ever, and closing its connections would
-        # break them for the parent: all of it is kept, untouched, and never used.
-        if self._runtime is not None:
-            self._inherited.append(self._runtime)
-            self._runtime = None
-        self._lock = threading.RLock()
         if self._catalog is not None:
             self._catalog.renew_lock()
 

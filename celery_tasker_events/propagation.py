@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-__all__ = ["CORRELATION_HEADER", "WORKFLOW_HEADER", "correlation_of", "hand_on", "sending", "workflow_of"]
+__all__ = ["CORRELATION_HEADER", "WORKFLOW_HEADER", "correlation_of", "hand_on", "inherit", "sending", "workflow_of"]
 
 #: Message header that carries a correlation id.
 CORRELATION_HEADER = "tasker_correlation_id"
@@ -53,11 +53,12 @@ def workflow_of(request_fields: Mapping[str, Any]) -> str | None:
     return _header(request_fields, WORKFLOW_HEADER) or (_given.get().workflow if _is_local(request_fields) else None)
 
 
-def hand_on(headers: MutableMapping[str, Any], sender_fields: Mapping[str, Any] | None) -> None:
+def hand_on(headers: MutableMapping[str, Any], sender_fields: Mapping[str, Any] | None, *, group_id: str | None = None) -> None:
     """Add to a message's headers what flows to it, unless the caller set it there.
 
     Args:
         sender_fields: The request of the task that sends the message, or None outside of a task.
+        group_id: The group or chord that the message is part of. Sent from outside of a task, its members have no root in common.
     """
     correlation_id, workflow = _given.get()
     if sender_fields is not None:
@@ -66,10 +67,26 @@ def hand_on(headers: MutableMapping[str, Any], sender_fields: Mapping[str, Any] 
             correlation_id or correlation_of(sender_fields) or sender_fields.get("root_id") or sender_fields.get("id")
         )
         workflow = workflow or workflow_of(sender_fields)
+    correlation_id = correlation_id or group_id
     if correlation_id is not None:
         headers.setdefault(CORRELATION_HEADER, correlation_id)
     if workflow is not None:
         headers.setdefault(WORKFLOW_HEADER, workflow)
+
+
+def inherit(request_fields: MutableMapping[str, Any], caller_fields: Mapping[str, Any] | None) -> None:
+    """Give an eager task, which no message brings anything, what it would have been sent with, unless its headers say it.
+
+    Args:
+        caller_fields: The request of the step that calls it, or None outside of a step.
+    """
+    flowing: dict[str, Any] = {}
+    hand_on(flowing, caller_fields)
+    for name, value in flowing.items():
+        if _header(request_fields, name) is None:
+            request_fields[name] = value
+    if caller_fields is not None and (root_id := caller_fields.get("root_id") or caller_fields.get("id")):
+        request_fields["root_id"] = root_id
 
 
 def _is_local(request_fields: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -47,6 +48,10 @@ class Runtime:
         by_namespace = {namespace: writers[dsn] for namespace, dsn in settings.namespace_dsns.items()}
         others = self._writer(None, None) if settings.dsn is None else writers[settings.dsn]
         self._durable = Databases(by_namespace, others)
+        self._prepared: set[str] = set()
+        self._preparing = threading.RLock()
+        self._closing = threading.Lock()
+        self._drained: bool | None = None
         self._bus = InProcessBus(
             subscribers,
             self.counters,
@@ -87,15 +92,40 @@ class Runtime:
         return self._bus.streams
 
     def put(self, publication: Publication) -> bool:
-        """Hand a publication to the dispatcher without waiting; return whether it was accepted."""
-        return self._dispatcher.put(publication)
+        """Hand a publication to the dispatcher without waiting; return whether it was accepted: never once this is closed."""
+        try:
+            if not self._dispatcher.closed:
+                self._prepare(publication)
+            return self._dispatcher.put(publication)
+        except RuntimeError:
+            # Python's, for a thread that can't be started.
+            self._dispatcher.drop(publication, "the interpreter ends")
+            return False
+
+    @property
+    def closed(self) -> bool:
+        return self._dispatcher.closed
+
+    @property
+    def ended(self) -> bool:
+        """Whether :meth:`close` has done its work."""
+        return self._drained is not None
+
+    def runs_here(self) -> bool:
+        """Whether one of the threads that work for this calls: a subscriber, or a publisher's hook."""
+        return self._dispatcher.runs_here() or self._bus.runs_here()
 
     def adopt(self) -> None:
         """Publish what dead processes left in the spool."""
         self._durable.start()
 
     def drain(self, timeout: float) -> bool:
-        """Wait up to that many seconds until all that was accepted is committed and delivered; return whether it is."""
+        """Wait up to that many seconds until all that was accepted is committed and delivered; return whether it is.
+
+        One of its own threads does not wait for itself: what it works on is not delivered yet.
+        """
+        if self.runs_here():
+            return False
         deadline = time.monotonic() + timeout
         # Each part feeds the next, so the order matters; all share one deadline.
         drained = [
@@ -104,8 +134,25 @@ class Runtime:
         return all(drained)
 
     def close(self, timeout: float) -> bool:
-        """Drain, then end the threads and the pool; return whether all was drained."""
+        """Drain, then end the threads and the pool; return whether all was drained.
+
+        Whoever closes at the same time waits for the same end. For one of its own threads, which it would wait for, another
+        thread does it, and False is returned.
+        """
+        if self.runs_here():
+            threading.Thread(target=self.close, args=[timeout], name="tasker-events-closing", daemon=True).start()
+            return False
         deadline = time.monotonic() + timeout
+        if not self._closing.acquire(timeout=timeout):
+            return False
+        try:
+            if self._drained is None:
+                self._drained = self._close(deadline)
+            return self._drained
+        finally:
+            self._closing.release()
+
+    def _close(self, deadline: float) -> bool:
         # A hard time limit leaves a child a tenth of a second: what waits is put in a safe place before anything else.
         self._dispatcher.save()
         self._durable.save()
@@ -136,6 +183,20 @@ class Runtime:
             spool=spool,
             adopted=self._adopt_outcomes,
         )
+
+    def _prepare(self, publication: Publication) -> None:
+        """Start on the caller's thread what the publication needs: once the interpreter ends, Python 3.12 starts no thread."""
+        for event in publication.events:
+            mode = event.declaration.delivery_mode
+            if mode.reaches_pgmq and event.namespace not in self._prepared:
+                self._prepare_durable(event.namespace)
+            if mode.reaches_bus:
+                self._bus.prepare(event.declaration.name)
+
+    def _prepare_durable(self, namespace: str) -> None:
+        with self._preparing:
+            self._durable.prepare(namespace)
+            self._prepared.add(namespace)
 
 
 def make_spools(settings: Settings) -> Mapping[str, Spool]:

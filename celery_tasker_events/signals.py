@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 import time
 import weakref
 from collections import OrderedDict
@@ -10,20 +11,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-from celery import bootsteps, current_task, signals
+from celery import bootsteps, signals
+from celery.exceptions import Retry
 
 from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.errors import ConfigurationError
-from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, error_of, observe
+from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, StepOutcome, error_of, observe
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.propagation import hand_on, workflow_of
+from celery_tasker_events.running import running_step
 from celery_tasker_events.telemetry.log import RateLimitedWarning, current_error_fields, logger
 
 if TYPE_CHECKING:
     from celery import Celery, Task
 
 __all__ = ["Plugin", "SignalReceiver"]
+
+#: Celery's tasks that call another one like a function, for each of many arguments.
+_CALLING_MANY = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
 
 class Plugin(Protocol):
@@ -36,6 +42,7 @@ class Plugin(Protocol):
     def check_worker(self) -> None: ...
     def adopt(self) -> None: ...
     def close(self) -> bool: ...
+    def end(self) -> None: ...
 
 
 class SignalReceiver:
@@ -43,11 +50,16 @@ class SignalReceiver:
 
     def __init__(self, plugin: Plugin) -> None:
         self._find_plugin = weakref.ref(plugin)
+        self._heeds_postrun = False
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
-        self._told: OrderedDict[tuple[str, int, OutcomeKind], None] = OrderedDict()
+        self._told: OrderedDict[str, set[tuple[Any, ...]]] = OrderedDict()
         self._unknown_workflow = RateLimitedWarning(
             "%d steps of task %s could not tell which template they belong to (workflow header: %s): only its decorators'"
             " events were published. Send it inside events.workflow(...) with %s"
+        )
+        self._called_many = RateLimitedWarning(
+            "%d times %s called task %s, which has events: such calls are no steps and have no outcome, so none of its events"
+            " is published. Send a group, or publish by hand"
         )
 
     def connect(self) -> None:
@@ -69,10 +81,13 @@ class SignalReceiver:
             (signals.worker_shutdown, self.on_end),
         )
         for signal, receiver in receivers:
-            signal.connect(receiver, weak=True, dispatch_uid=(id(self), receiver.__name__))
-        atexit.register(self.on_end)
-        weakref.finalize(plugin, atexit.unregister, self.on_end).atexit = False
+            self._connect(signal, receiver)
+        atexit.register(self.on_exit)
+        weakref.finalize(plugin, atexit.unregister, self.on_exit).atexit = False
         plugin.app.steps["worker"].add(_worker_step(self._find_plugin))
+
+    def _connect(self, signal: Any, receiver: Callable[..., None]) -> None:
+        signal.connect(receiver, weak=True, dispatch_uid=(id(self), receiver.__name__))
 
     @property
     def _plugin(self) -> Plugin:
@@ -81,18 +96,24 @@ class SignalReceiver:
             raise ReferenceError("the plugin of this app is gone")
         return plugin
 
-    def on_before_publish(self, headers: Any = None, **_: Any) -> None:
+    def on_before_publish(self, sender: Any = None, headers: Any = None, body: Any = None, **_: Any) -> None:
         try:
             if isinstance(headers, dict):
-                task = current_task
-                hand_on(headers, task.request.__dict__ if task and task.request.id else None)
+                step = running_step()
+                hand_on(headers, step.request.__dict__ if step else None, group_id=_group_of(sender, headers, body))
         except Exception:
             logger.warning("Could not hand on the correlation id to a task", exc_info=True, extra=current_error_fields())
 
-    def on_prerun(self, sender: Any = None, **_: Any) -> None:
+    def on_prerun(self, sender: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
         try:
             if self._events(sender) is not None:
-                setattr(sender.request, STARTED_AT, time.monotonic())
+                request = sender.request
+                self._told.pop(request.id, None)
+                setattr(request, STARTED_AT, time.monotonic())
+                if request.is_eager:
+                    self._prepare_eager()
+            elif getattr(sender, "name", None) in _CALLING_MANY:
+                self._tell_called_many(sender, args, kwargs or {})
         except Exception:
             logger.warning("Could not note when task %r began", sender, exc_info=True, extra=current_error_fields())
 
@@ -135,6 +156,17 @@ class SignalReceiver:
         except (Exception, SystemExit):
             _tell_trouble(sender)
 
+    def on_postrun(self, sender: Any = None, task_id: str | None = None, state: str | None = None, **_: Any) -> None:
+        """An eager call that passes its exception on to its caller: Celery sends no other signal of how it ended."""
+        error = sys.exc_info()[1]
+        if error is None or state is not None or not sender.request.is_eager:
+            return
+        request = sender.request
+        if isinstance(error, Retry):
+            self.on_retry(sender, request, error)
+        else:
+            self.on_failure(sender, task_id, error, request.args, request.kwargs)
+
     def on_retry(self, sender: Any = None, request: Any = None, reason: Any = None, **_: Any) -> None:
         try:
             # Without a reason the worker gives the step back at a cold shutdown: it will run again, nothing failed.
@@ -153,10 +185,29 @@ class SignalReceiver:
             logger.warning("Could not look for domain events on disk", exc_info=True, extra=current_error_fields())
 
     def on_end(self, **_: Any) -> None:
+        self._drain(lambda: self._plugin.close())
+
+    def on_exit(self) -> None:
+        self._drain(lambda: self._plugin.end())
+
+    def _drain(self, drain: Callable[[], object]) -> None:
         try:
-            self._plugin.close()
+            drain()
         except Exception:
             logger.warning("Draining domain events failed", exc_info=True, extra=current_error_fields())
+
+    def _prepare_eager(self) -> None:
+        running_step()
+        if not self._heeds_postrun:
+            # Only now, as a worker has no need of it.
+            self._heeds_postrun = True
+            self._connect(signals.task_postrun, self.on_postrun)
+
+    def _tell_called_many(self, caller: Task, args: Any, kwargs: Any) -> None:
+        name = dict(kwargs.get("task") or args[0]).get("task")
+        called = caller.app.tasks.get(name)
+        if called is not None and self._plugin.step(called).events:
+            self._called_many.add(caller.name, name)
 
     def _failed(
         self,
@@ -173,7 +224,7 @@ class SignalReceiver:
             return
         error, code = error_of(exception, retryable=kind is OutcomeKind.RETRYABLE_FAILURE)
         outcome = observe(kind, task.name, task_id, request, error=error, error_code=code, inputs=inputs)
-        if not self._was_told(task_id, outcome.attempt, kind):
+        if not self._was_told(outcome):
             self._plugin.put(Publication(outcome, events, confirmation=_confirmation(events)))
 
     def _due(self, step: BoundStep, kind: OutcomeKind, task: Task, request: Any) -> tuple[BoundEvent, ...]:
@@ -191,15 +242,29 @@ class SignalReceiver:
         step = plugin.step(task)
         return step if step.events else None
 
-    def _was_told(self, task_id: str, attempt: int, kind: OutcomeKind, remembered: int = 1000) -> bool:
+    def _was_told(self, outcome: StepOutcome, remembered: int = 1000) -> bool:
         # The second telling may have lost the request, and with it the attempt; a permanent failure comes but once.
-        key = (task_id, attempt if kind is OutcomeKind.RETRYABLE_FAILURE else 0, kind)
-        if key in self._told:
+        is_final = outcome.kind is OutcomeKind.PERMANENT_FAILURE
+        told = (outcome.kind,) if is_final else (outcome.kind, outcome.attempt, outcome.replacement)
+        of_step = self._told.setdefault(str(outcome.step_uuid), set())
+        if told in of_step:
             return True
-        self._told[key] = None
+        of_step.add(told)
         if len(self._told) > remembered:
             self._told.popitem(last=False)
         return False
+
+
+def _group_of(task_name: str, headers: Any, body: Any) -> Any:
+    """The id of the group or chord that a message is part of; None if it is of none."""
+    if headers.get("group") is not None or not isinstance(body, tuple):
+        return headers.get("group")
+    args, _, embedded = body
+    if task_name == "celery.chord_unlock":
+        return args[0]
+    # Of a chain that is a member of a group Celery marks the last task only; that one is the first in this list.
+    chain = embedded.get("chain")
+    return chain[0]["options"].get("group_id") if chain else None
 
 
 def _confirmation(events: tuple[BoundEvent, ...]) -> Confirmation | None:

@@ -114,6 +114,17 @@ class InProcessBus:
             if self._dropped:
                 self._dropped.add(fields=lambda: dropped_fields(event_fields(event), "bus buffer full"))
 
+    def prepare(self, event_name: str) -> None:
+        """Start the threads if a subscriber wants such an event: Python 3.12 starts none any more once the interpreter ends."""
+        if self._shift is None and self._registry.matching(event_name):
+            with self._lock:
+                self._start_threads()
+
+    def runs_here(self) -> bool:
+        """Whether this is the thread that calls the subscribers: one of them calls back."""
+        shift = self._shift
+        return shift is not None and shift.thread is threading.current_thread()
+
     def depth(self) -> int:
         """How many events wait for the subscribers."""
         return len(self._waiting)
@@ -152,19 +163,22 @@ class InProcessBus:
             return False
         self._seen.add(event)
         self._waiting.append((event, subscriptions))
-        if self._shift is None:
-            self._start_shift(_Shift())
-            self._watch_thread = self._start(self._watch, "tasker-events-bus-watch")
+        self._start_threads()
         self._arrived.notify()
         return True
+
+    def _start_threads(self) -> None:
+        if self._shift is None and not self._closing:
+            self._start_shift(_Shift())
+            self._watch_thread = self._start(self._watch, "tasker-events-bus-watch")
 
     def _is_idle(self) -> bool:
         shift = self._shift
         return not self._waiting and (shift is None or (shift.calling is None and not shift.remaining))
 
     def _start_shift(self, shift: _Shift) -> None:
-        self._shift = shift
         shift.thread = self._start(lambda: self._work(shift), "tasker-events-bus")
+        self._shift = shift
 
     def _start(self, target: Callable[[], None], name: str) -> threading.Thread:
         thread = threading.Thread(target=target, name=name, daemon=True)

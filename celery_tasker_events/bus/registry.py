@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -83,7 +84,7 @@ class SubscriberRegistry:
         return tuple(self.book.of(subscription) for subscription in self.all())
 
     def add(self, pattern: str, handler: Handler) -> None:
-        """Subscribe a function.
+        """Subscribe a function. One that is defined anew, at the top of its module, takes the place of the one before.
 
         Raises:
             ValueError: if the pattern is bad.
@@ -94,7 +95,10 @@ class SubscriberRegistry:
         wanted = Pattern(pattern)
         with self._lock:
             if wanted.text not in (s.patterns[0].text for s in self._subscriptions if _same(s.origin, handler)):
-                self._subscriptions = (*self._subscriptions, Subscription([wanted], handler, handler))
+                others = (
+                    s for s in self._subscriptions if s.patterns[0].text != wanted.text or not _redefines(handler, s.origin)
+                )
+                self._subscriptions = (*others, Subscription([wanted], handler, handler))
 
     def register(self, subscriber: S | type[S]) -> S:
         """Subscribe an object of a class; the same class or object counts once.
@@ -118,7 +122,8 @@ class SubscriberRegistry:
         made = subscriber.make() if isinstance(subscriber, type) else subscriber
         subscription = Subscription(made.patterns(), made, subscriber)
         with self._lock:
-            self._subscriptions = (*self._subscriptions, subscription)
+            others = (s for s in self._subscriptions if not _redefines(subscriber, s.origin))
+            self._subscriptions = (*others, subscription)
         return made
 
     def remove(self, subscriber: object) -> bool:
@@ -153,6 +158,19 @@ def _same(known: object, given: object) -> bool:
     # Compared with ==, too: every look-up of a bound method makes another object. But two subscribers that are equal, as
     # objects of a dataclass may be, are still two.
     return known is given or (not isinstance(given, BaseSubscriber) and bool(known == given))
+
+
+def _redefines(given: object, known: object) -> bool:
+    """Whether it is the same function or class, made anew: its module was reloaded, or a notebook's cell run again."""
+    name = _defined_as(given)
+    return name is not None and given is not known and type(given) is type(known) and name == _defined_as(known)
+
+
+def _defined_as(origin: object) -> tuple[str, str] | None:
+    """Where it is defined, if that name stands for one thing only: at the top of a module, and not as ``_``."""
+    if not isinstance(origin, type | types.FunctionType) or "<" in origin.__qualname__ or origin.__name__ == "_":
+        return None
+    return origin.__module__, origin.__qualname__
 
 
 #: Subscriptions that belong to no app in particular, as shared tasks do: every app's bus serves them.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psycopg
 from psycopg import errors
 from psycopg_pool import ConnectionPool
 
@@ -15,6 +17,7 @@ from celery_tasker_events.durable import sql
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.queues import Connection, create_queues, send_statement
 from celery_tasker_events.durable.trouble import Treatment, treatment_of
+from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import failure_fields, logger
 
@@ -47,6 +50,11 @@ class Committer:
         self._counters = counters
         self._pool: ConnectionPool[Connection] | None = None
         self._statement = sql.SEND
+
+    def prepare(self) -> None:
+        """Make the pool now. What keeps it from being made is told by the first commit."""
+        with contextlib.suppress(psycopg.Error, ConfigurationError):
+            self._pool = self._make_pool()
 
     def commit(self, batch: Sequence[DurableMessage]) -> None:
         """Commit the messages in order. One that Postgres refuses becomes a dead letter; its neighbours don't suffer.

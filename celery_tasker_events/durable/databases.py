@@ -28,6 +28,10 @@ class Databases:
         """Queue the message; it is committed soon."""
         self._by_namespace.get(message.fields["namespace"], self._others).send(message)
 
+    def prepare(self, namespace: str) -> None:
+        """Start on the caller's thread what the events of a namespace need."""
+        self._by_namespace.get(namespace, self._others).prepare()
+
     def start(self) -> None:
         """Look for what dead processes left on disk, for each database."""
         for writer in self.writers:

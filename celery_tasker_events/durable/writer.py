@@ -88,6 +88,13 @@ class DurableWriter:
         self._is_down = False
         self._trouble: Exception | None = None
 
+    def prepare(self) -> None:
+        """Start the thread and the pool's threads on the caller's thread."""
+        with self._changed:
+            if self._thread is None and not self._closing:
+                self._committer.prepare()
+                self._start()
+
     def start(self) -> None:
         """Look, on the thread, for what dead processes left in the spool; that starts the thread."""
         with self._changed:
@@ -171,8 +178,9 @@ class DurableWriter:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="tasker-events-writer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="tasker-events-writer", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         try:

@@ -185,10 +185,32 @@ def test_closing_publishes_what_waits_and_ends_the_thread() -> None:
     assert not thread.is_alive()
 
 
-def test_what_comes_after_closing_is_refused_and_counted() -> None:
+def test_what_comes_after_closing_is_refused_and_not_lost_for_its_owner_may_open_another() -> None:
     bench = Bench()
     bench.dispatcher.put(publication())
     assert bench.dispatcher.close(LONG)
 
     assert bench.dispatcher.put(publication("late", "a.late")) is False
-    assert bench.counters.snapshot() == {Series("dropped", "a.late", "payments", "closed"): 1}
+    assert bench.dispatcher.closed
+    assert bench.counters.snapshot() == {}
+
+
+def test_all_that_is_accepted_while_another_thread_closes_is_published() -> None:
+    for _ in range(50):
+        bench = Bench()
+        barrier = threading.Barrier(3)
+        accepted: list[int] = []
+
+        def put(bench: Bench = bench, barrier: threading.Barrier = barrier, accepted: list[int] = accepted) -> None:
+            barrier.wait(LONG)
+            accepted.append(sum(bench.dispatcher.put(publication(str(number))) for number in range(100)))
+
+        threads = [threading.Thread(target=put) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        barrier.wait(LONG)
+        assert bench.dispatcher.close(LONG)
+        for thread in threads:
+            thread.join(LONG)
+
+        assert len(bench.published) == sum(accepted)

@@ -8,7 +8,6 @@ import fcntl
 import os
 import sqlite3
 import stat
-import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from celery_tasker_events.durable.spool import sql
 from celery_tasker_events.durable.spool.owner import Owner, is_alive
 from celery_tasker_events.errors import SpoolFull, SpoolUnusable
+from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.telemetry.log import logger
 
 __all__ = ["Added", "Kind", "Spool", "SpoolRow", "SpooledEvent", "StoredRow", "WhenFull", "connect"]
@@ -92,7 +92,8 @@ class Spool:
         self.path = path
         self._max_bytes = max_bytes
         self._when_full = when_full
-        self._lock = threading.Lock()
+        # A child that is forked in the middle of it would find SQLite's own locks held for ever.
+        self._lock = ForkLock()
         self._connection: sqlite3.Connection | None = None
         self._owner: Owner | None = None
 
@@ -280,6 +281,9 @@ def _open(path: Path) -> sqlite3.Connection:
             # No database, or a damaged one: it is kept for whoever can read it, and events need a place now.
             _set_aside(path)
             return _prepared(path)
+        finally:
+            # To close it is not enough: a child that was forked meanwhile has it open, too.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _set_aside(path: Path) -> None:

@@ -1,0 +1,128 @@
+"""The runtime of this process: made with its first event, and drained in every way in which a process can end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.util
+import os
+import time
+import weakref
+from collections.abc import Callable
+
+from celery_tasker_events.forking import ForkLock
+from celery_tasker_events.orphans import close_orphans, leave_to_itself
+from celery_tasker_events.pipeline import Publication
+from celery_tasker_events.runtime import Runtime
+
+__all__ = ["ProcessRuntime"]
+
+
+class ProcessRuntime:
+    """Holds the runtime that one plugin has in this process. A forked child has none at first.
+
+    Args:
+        make: Makes a runtime.
+        drain_timeout: Seconds that draining may take, if its caller does not say.
+        lock: Held while the runtime is made or replaced.
+    """
+
+    def __init__(self, make: Callable[[], Runtime], drain_timeout: Callable[[], float], lock: ForkLock) -> None:
+        self._make = make
+        self._drain_timeout = drain_timeout
+        self._lock = lock
+        self._runtime: Runtime | None = None
+        self._keep_from_orphanage: Callable[[], object] = lambda: None
+        self._closing: list[Runtime] = []
+        self._inherited: list[Runtime] = []
+        self._ended = False
+        _processes.add(self)
+
+    def current(self) -> Runtime:
+        with self._lock:
+            if self._runtime is None:
+                close_orphans()
+                self._runtime = self._make()
+                self._keep_from_orphanage = leave_to_itself(self, self._runtime, self._drain_timeout())
+                _drain_before_end_of_child(self)
+            return self._runtime
+
+    def put(self, publication: Publication) -> bool:
+        """Hand a publication over without waiting; return whether it was accepted."""
+        runtime = self._runtime or self.current()
+        while not (accepted := runtime.put(publication)) and runtime.closed:
+            # Another thread has closed it in this very moment: as ever, a later event starts a new one.
+            runtime = self.current()
+        if accepted and self._ended:
+            # Nobody comes and drains any more, as this is the interpreter's end.
+            self.close(None)
+        return accepted
+
+    def drain(self, timeout: float | None) -> bool:
+        """Wait until all that was accepted is committed and delivered; return whether it is."""
+        with self._lock:
+            runtime = self._runtime
+        if runtime is None and not self._closing:
+            return True
+        deadline = self._deadline(timeout)
+        closed = self._close_all(deadline)
+        drained = runtime is None or runtime.drain(_left(deadline))
+        return closed and drained
+
+    def close(self, timeout: float | None) -> bool:
+        """Drain, then end the threads and connections; return whether all was drained. A later event starts new ones."""
+        with self._lock:
+            if self._runtime is not None:
+                self._closing.append(self._runtime)
+                self._keep_from_orphanage()
+                self._runtime = None
+        return not self._closing or self._close_all(self._deadline(timeout))
+
+    def end(self) -> None:
+        """Close at the end of the interpreter: whoever publishes even later waits until it is done."""
+        self._ended = True
+        self.close(None)
+
+    def after_fork_in_child(self) -> None:
+        # The parent's threads do not exist here, its locks may be held for ever, and closing its connections would
+        # break them for the parent: all of it is kept, untouched, and never used.
+        if self._runtime is not None:
+            self._inherited.append(self._runtime)
+            self._keep_from_orphanage()
+            self._runtime = None
+        self._inherited.extend(self._closing)
+        self._closing = []
+        self._ended = False
+
+    def _close_all(self, deadline: float) -> bool:
+        """End what is being closed; return whether all of it drained before the deadline."""
+        with self._lock:
+            closing = list(self._closing)
+        drained = [runtime.close(_left(deadline)) for runtime in closing]
+        with self._lock:
+            self._closing = [runtime for runtime in self._closing if not runtime.ended]
+        return all(drained)
+
+    def _deadline(self, timeout: float | None) -> float:
+        return time.monotonic() + (self._drain_timeout() if timeout is None else timeout)
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _drain_before_end_of_child(process: ProcessRuntime) -> None:
+    """Drain at the end of a child of ``multiprocessing``: one that was forked does not call what atexit knows."""
+    if multiprocessing.parent_process() is not None:
+        find = weakref.ref(process)
+        multiprocessing.util.Finalize(None, lambda: (found := find()) and found.close(None), exitpriority=100)
+
+
+_processes: weakref.WeakSet[ProcessRuntime] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for process in list(_processes):
+        process.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
