@@ -59,7 +59,8 @@ def main(count: int, how: str) -> None:
         events.publish("number.noted", value, namespace="numbers")
     if how == "kill":
         runtime = events._current_runtime()
-        while runtime._dispatcher.depth() or runtime._durable._waiting or not runtime._durable._is_spooling:
+        (writer,) = runtime._durable.writers
+        while runtime._dispatcher.depth() or writer._waiting or not writer._is_spooling:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
