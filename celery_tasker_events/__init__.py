@@ -1,5 +1,7 @@
 """Domain events for Celery: declare what a task's outcome means, and others hear of it."""
 
+# Makes the remote control command known, to workers and to Celery's command line.
+import celery_tasker_events.inspection  # noqa: F401
 from celery_tasker_events.bus.logging_subscriber import LoggingSubscriber
 from celery_tasker_events.bus.metrics_subscriber import MetricsSubscriber
 from celery_tasker_events.bus.registry import subscribe, unsubscribe

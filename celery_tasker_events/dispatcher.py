@@ -36,6 +36,7 @@ class Dispatcher:
             one, and the others are dropped, counted and logged.
         watch: Called on the thread when nothing has come for a while; returns after how many seconds to call it again, or
             None if not before the next publication.
+        on_depth: Called whenever :meth:`channel_depth` has changed, on any thread; it may not wait.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Dispatcher:
         *,
         log_dropped: bool,
         watch: Callable[[], float | None] = lambda: None,
+        on_depth: Callable[[], None] = lambda: None,
     ) -> None:
         self._publish = publish
         self._buffer_size = buffer_size
         self._counters = counters
         self._watch = watch
+        self._on_depth = on_depth
         self._dropped = RateLimitedWarning("%d outcomes dropped: %s") if log_dropped else None
         # A SimpleQueue's put never waits and may even interrupt itself (a signal, the garbage collector).
         self._channel: SimpleQueue[_Item] = SimpleQueue()
@@ -73,6 +76,7 @@ class Dispatcher:
             if fits:
                 self._start()
                 self._channel.put(publication)
+                self._on_depth()
         return fits or self._put_aside(publication)
 
     def wake(self) -> None:
@@ -83,7 +87,11 @@ class Dispatcher:
 
     def depth(self) -> int:
         """How many publications wait."""
-        return self._channel.qsize() + (self._overflow.depth() if self._overflow else 0)
+        return self.channel_depth() + (self._overflow.depth() if self._overflow else 0)
+
+    def channel_depth(self) -> int:
+        """How many of them wait in memory. It waits for no lock."""
+        return self._channel.qsize()
 
     def save(self) -> None:
         """Put the durable events that wait on disk, at once; without an overflow they stay where they are."""
@@ -96,6 +104,7 @@ class Dispatcher:
             rest = _part(item, durable=False) if saved and isinstance(item, Publication) else item
             if rest is not None:
                 self._channel.put(rest)
+        self._on_depth()
 
     def drain(self, timeout: float) -> bool:
         """Wait up to that many seconds until all that was put is published; return whether it is."""
@@ -140,6 +149,11 @@ class Dispatcher:
                 drained.clear()
 
     def _next(self) -> _Item:
+        item = self._wait_for_item()
+        self._on_depth()
+        return item
+
+    def _wait_for_item(self) -> _Item:
         while True:
             with contextlib.suppress(Empty):
                 return self._channel.get_nowait()
@@ -180,7 +194,9 @@ class Dispatcher:
     def drop(self, publication: Publication, reason: str) -> None:
         """Count the events of a publication as dropped, and log at most once per interval."""
         for bound in publication.events:
-            self._counters.add("dropped", bound.declaration.name, bound.namespace, reason)
+            declaration = bound.declaration
+            mode = declaration.delivery_mode.value
+            self._counters.add("dropped", declaration.name, bound.namespace, reason, mode=mode)
             if publication.confirmation is not None and bound.confirm:
                 publication.confirmation.settle(kept=False)
         if self._dropped:

@@ -46,6 +46,7 @@ class Overflow:
         durable: Where the dead letter of such an event goes.
         wake: Called when there is something to take; on any thread.
         drop: Called with what neither the disk nor the memory has room for, and why.
+        on_depth: Called whenever :meth:`depth` has changed, on any thread, with a lock held that it may take, too.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Overflow:
         durable: DurablePath,
         wake: Callable[[], None],
         drop: Callable[[Publication, str], None],
+        on_depth: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool = spool
         self._buffer_size = buffer_size
@@ -63,6 +65,7 @@ class Overflow:
         self._durable = durable
         self._wake = wake
         self._drop = drop
+        self._on_depth = on_depth
         self._changed = threading.Condition(threading.RLock())
         self._waiting: deque[Publication] = deque()
         self._writing = 0
@@ -83,6 +86,7 @@ class Overflow:
                 return False
             self.is_used = True
             self._waiting.append(publication)
+            self._on_depth()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tasker-events-overflow", daemon=True)
                 self._thread.start()
@@ -98,6 +102,7 @@ class Overflow:
             if self._write(list(self._waiting)) is None:
                 self._waiting.clear()
             self.is_used = self.is_used or self._on_disk > 0
+            self._on_depth()
         self._wake()
         return True
 
@@ -106,6 +111,7 @@ class Overflow:
         with self._changed:
             self._on_disk = self._spool.count(Kind.OUTCOME)
             self.is_used = self.is_used or self._on_disk > 0
+            self._on_depth()
         self._wake()
 
     def depth(self) -> int:
@@ -126,6 +132,7 @@ class Overflow:
                 # What can't be read now waits for the process that adopts it.
                 self._on_disk = 0
                 self.is_used = bool(self._waiting or self._writing)
+                self._on_depth()
         return [StoredPublication(row.id, self._restored(row)) for row in rows]
 
     def done(self, taken: Sequence[StoredPublication]) -> None:
@@ -139,6 +146,7 @@ class Overflow:
                 self._trouble.add(error, fields=functools.partial(error_fields, error))
             else:
                 self._done = []
+            self._on_depth()
 
     def close(self) -> None:
         """End the thread; what waits in memory is written before."""
@@ -157,6 +165,7 @@ class Overflow:
             refused = self._write(batch)
             with self._changed:
                 self._writing = 0
+                self._on_depth()
                 self._changed.notify_all()
             self._wake()
             if refused is not None:

@@ -30,6 +30,8 @@ from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.telemetry.counters import Series
 from celery_tasker_events.telemetry.json_log import write_as_json
 from celery_tasker_events.telemetry.log import error_fields, logger
+from celery_tasker_events.telemetry.tally import Tally
+from celery_tasker_events.telemetry.totals import Totals
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -59,6 +61,8 @@ class DomainEvents(PublishesByHand):
         self._process = ProcessRuntime(self._make_runtime, self._drain_timeout, self._lock)
         self._settings: Settings | None = None
         self._catalog: Catalog | None = None
+        #: Where this process counts, for the signals.
+        self.tally = Tally()
         if app is not None:
             self.init_app(app)
 
@@ -208,6 +212,16 @@ class DomainEvents(PublishesByHand):
         """What this process has counted so far."""
         return self._current_runtime().counters.snapshot()
 
+    def totals(self) -> Totals:
+        """What all processes of this worker have counted so far, those that have ended included.
+
+        Outside a worker, and where a worker's processes have no place in common: what this process has counted.
+
+        Raises:
+            OSError: if they can't be read.
+        """
+        return self.tally.totals()
+
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until all that this process accepted is committed and delivered. A subscriber can't: that is False at once.
 
@@ -301,7 +315,7 @@ class DomainEvents(PublishesByHand):
                 raise ConfigurationError(f"the app that declared {reference.event_name!r} is gone")
             return plugin.catalog.find(reference)
 
-        return Runtime(self.settings, self._subscribers, find)
+        return Runtime(self.settings, self._subscribers, find, self.tally.sheet)
 
     def _set_up_logging(self) -> None:
         if self.settings.log_format == "json":
@@ -311,6 +325,7 @@ class DomainEvents(PublishesByHand):
         return self.settings.shutdown_drain_timeout_ms / 1000
 
     def _after_fork_in_child(self) -> None:
+        self.tally.after_fork_in_child()
         if self._catalog is not None:
             self._catalog.renew_lock()
 

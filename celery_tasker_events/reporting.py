@@ -33,7 +33,9 @@ class Reporter:
 
     def skipped(self, draft: Draft) -> None:
         """A hook decided against the event."""
-        self._counters.add("skipped", draft.bound.declaration.name, draft.bound.namespace, draft.stage)
+        declaration = draft.bound.declaration
+        mode = declaration.delivery_mode.value
+        self._counters.add("skipped", declaration.name, draft.bound.namespace, draft.stage, mode=mode)
 
     def failed(self, draft: Draft, error: BaseException, fields: dict[str, Any], remark: str = "") -> None:
         """The event failed at the draft's stage.
@@ -43,7 +45,7 @@ class Reporter:
             remark: Added to the log line.
         """
         name = draft.bound.declaration.name
-        self._counters.add("failed", name, draft.bound.namespace, draft.stage)
+        self._counters.add("failed", name, draft.bound.namespace, draft.stage, mode=fields["delivery_mode"])
         told = error_fields(error)
         logger.warning(
             "Domain event %s not published: %s: %s: %s%s",

@@ -17,7 +17,7 @@ __all__ = ["BusPath", "DurablePath", "Router"]
 
 
 class BusPath(Protocol):
-    def publish(self, event: DomainEvent) -> None: ...
+    def publish(self, event: DomainEvent, mode: str) -> None: ...
 
 
 class DurablePath(Protocol):
@@ -51,9 +51,9 @@ class Router:
         fields = {**event_fields(event), "delivery_mode": mode.value}
         if mode.reaches_bus:
             try:
-                self._bus.publish(event)
+                self._bus.publish(event, mode.value)
             except Exception as error:
-                self._counters.add("failed", event.event_name, event.metadata.namespace, "bus")
+                self._counters.add("failed", event.event_name, event.metadata.namespace, "bus", mode=mode.value)
                 logger.warning(
                     "Domain event %s not put on the bus",
                     event.event_name,

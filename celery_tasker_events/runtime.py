@@ -27,7 +27,10 @@ from celery_tasker_events.record import EventReference
 from celery_tasker_events.router import Router
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.gauge import Gauge
+from celery_tasker_events.telemetry.sheet import Sheet
 from celery_tasker_events.telemetry.telemetry import Telemetry
+from celery_tasker_events.telemetry.totals import CONNECTION, DEPTH
 from celery_tasker_events.transactional import TransactionalPublisher
 
 __all__ = ["Runtime", "make_spools"]
@@ -38,11 +41,15 @@ class Runtime:
 
     Args:
         find: Finds a declared event again whose outcome waited on disk.
+        sheet: Where they count.
     """
 
-    def __init__(self, settings: Settings, subscribers: SubscriberRegistry, find: Callable[[EventReference], BoundEvent]) -> None:
-        self.counters = Counters()
+    def __init__(
+        self, settings: Settings, subscribers: SubscriberRegistry, find: Callable[[EventReference], BoundEvent], sheet: Sheet
+    ) -> None:
+        self.counters = Counters(sheet)
         self._settings = settings
+        self._sheet = sheet
         spools = make_spools(settings)
         writers = {dsn: self._writer(dsn, spools.get(dsn)) for dsn in settings.dsns}
         by_namespace = {namespace: writers[dsn] for namespace, dsn in settings.namespace_dsns.items()}
@@ -60,6 +67,7 @@ class Runtime:
             deduplication_size=settings.deduplication_cache_size,
             log_errors=settings.log_subscriber_errors,
             log_dropped=settings.log_dropped_events,
+            on_depth=self._depth("broadcast", read=lambda: self._bus.depth()),
         )
         self._telemetry = Telemetry(
             self.counters,
@@ -68,6 +76,7 @@ class Runtime:
                 "durable": self._durable.depth,
                 "broadcast": self._bus.depth,
             },
+            sheet=sheet,
         )
         form = envelope.by_name(settings.envelope)
         self.transactional = TransactionalPublisher(form, self.counters, self._telemetry)
@@ -79,13 +88,22 @@ class Runtime:
             self.counters,
             log_dropped=settings.log_dropped_events,
             watch=self._durable.watch,
+            on_depth=self._depth("command", "channel", read=lambda: self._dispatcher.channel_depth()),
         )
         self._overflow: Overflow | None = None
         if spools:
             # Outcomes belong to no database yet: any file will do, so that it is the same in all processes.
             size, dispatcher, spool = settings.durable_buffer_size, self._dispatcher, next(iter(spools.values()))
-            self._overflow = Overflow(spool, size, find, self._durable, dispatcher.wake, dispatcher.drop)
-            dispatcher.set_overflow(self._overflow)
+            overflow = self._overflow = Overflow(
+                spool,
+                size,
+                find,
+                self._durable,
+                dispatcher.wake,
+                dispatcher.drop,
+                self._depth("command", "overflow", read=lambda: overflow.depth()),
+            )
+            dispatcher.set_overflow(overflow)
 
     @property
     def streams(self) -> OpenStreams:
@@ -182,7 +200,12 @@ class Runtime:
             log_dropped=settings.log_dropped_events,
             spool=spool,
             adopted=self._adopt_outcomes,
+            on_depth=self._depth("durable", read=lambda: self._durable.depth()),
+            on_connection=Gauge(self._sheet, CONNECTION, read=lambda: self._durable.connection).update,
         )
+
+    def _depth(self, *key: str, read: Callable[[], int]) -> Callable[[], None]:
+        return Gauge(self._sheet, DEPTH, *key, read=read).update
 
     def _prepare(self, publication: Publication) -> None:
         """Start on the caller's thread what the publication needs: once the interpreter ends, Python 3.12 starts no thread."""

@@ -22,6 +22,7 @@ from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.propagation import hand_on, workflow_of
 from celery_tasker_events.running import running_step
 from celery_tasker_events.telemetry.log import RateLimitedWarning, current_error_fields, logger
+from celery_tasker_events.telemetry.tally import Tally
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -36,6 +37,7 @@ class Plugin(Protocol):
     """What the signals need of the plugin."""
 
     app: Celery
+    tally: Tally
 
     def step(self, task: Task) -> BoundStep: ...
     def put(self, publication: Publication) -> bool: ...
@@ -192,7 +194,10 @@ class SignalReceiver:
 
     def _drain(self, drain: Callable[[], object]) -> None:
         try:
-            drain()
+            try:
+                drain()
+            finally:
+                self._plugin.tally.remove_board()
         except Exception:
             logger.warning("Draining domain events failed", exc_info=True, extra=current_error_fields())
 
@@ -300,5 +305,6 @@ def _worker_step(find_plugin: Callable[[], Plugin | None]) -> type[bootsteps.Ste
             except ConfigurationError as error:
                 # Celery's command line shows this without a traceback and exits with 1.
                 raise click.ClickException(f"celery_tasker_events can't start:\n{error}") from error
+            plugin.tally.open_board()
 
     return DomainEventsStep

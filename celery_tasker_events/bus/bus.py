@@ -38,6 +38,7 @@ class _Shift:
 
     calling: Subscription | None = None
     event: DomainEvent | None = None
+    mode: str = ""
     remaining: deque[Subscription] = field(default_factory=deque)
     started: float = 0.0
     due: float | None = None
@@ -54,6 +55,7 @@ class InProcessBus:
             stream has as large a buffer of its own, unless it asks for another.
         timeout: Seconds that one subscriber may take for one event.
         deduplication_size: How many events are remembered, so that a redelivered one is not handed on again; 0: none.
+        on_depth: Called whenever :meth:`depth` has changed, on any thread; it may not wait.
     """
 
     def __init__(
@@ -66,18 +68,20 @@ class InProcessBus:
         deduplication_size: int,
         log_errors: bool,
         log_dropped: bool,
+        on_depth: Callable[[], None] = lambda: None,
     ) -> None:
         self.streams = OpenStreams(counters, buffer_size=buffer_size, log_dropped=log_dropped)
         self._registry = registry
         self._counters = counters
         self._buffer_size = buffer_size
         self._timeout = timeout
+        self._on_depth = on_depth
         self._log_errors = log_errors
         self._dropped = RateLimitedWarning("%d fast events dropped: the buffer of the bus is full") if log_dropped else None
         # Two memories: what the full buffer for subscribers dropped may have reached a stream, and comes again for them.
         self._seen = SeenEvents(deduplication_size)
         self._seen_by_streams = SeenEvents(deduplication_size)
-        self._waiting: deque[tuple[DomainEvent, Sequence[Subscription]]] = deque()
+        self._waiting: deque[tuple[DomainEvent, Sequence[Subscription], str]] = deque()
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
@@ -87,30 +91,34 @@ class InProcessBus:
         self._shift: _Shift | None = None
         self._closing = False
 
-    def publish(self, event: DomainEvent) -> None:
-        """Hand the event to streams and queue it for subscribers; without any, nothing happens and no thread is started."""
+    def publish(self, event: DomainEvent, mode: str = "") -> None:
+        """Hand the event to streams and queue it for subscribers; without any, nothing happens and no thread is started.
+
+        Args:
+            mode: Its delivery mode, for the counters.
+        """
         subscriptions = self._registry.matching(event.event_name)
         buffers = self.streams.matching(event.event_name)
         if not subscriptions and not buffers:
             return
-        lost: Sequence[DomainEvent] = ()
+        lost: Sequence[tuple[DomainEvent, str]] = ()
         with self._lock:
             repeated = bool(buffers) and self._seen_by_streams.has(event)
             if buffers and not repeated:
                 self._seen_by_streams.add(event)
-                lost = self.streams.offer(event, buffers)
+                lost = self.streams.offer(event, buffers, mode)
             accepted = True
             if subscriptions:
                 if self._seen.has(event):
                     repeated = True
                 else:
-                    accepted = self._queue(event, subscriptions)
+                    accepted = self._queue(event, subscriptions, mode)
         # Logged without the lock, here and elsewhere: a log handler that hangs must hold nobody up.
         self.streams.tell_lost(lost)
         if repeated:
-            self._count("skipped", event, "duplicate")
+            self._count("skipped", event, "duplicate", mode)
         if not accepted:
-            self._count("dropped", event, "bus buffer full")
+            self._count("dropped", event, "bus buffer full", mode)
             if self._dropped:
                 self._dropped.add(fields=lambda: dropped_fields(event_fields(event), "bus buffer full"))
 
@@ -142,13 +150,14 @@ class InProcessBus:
         drained = self.drain(timeout)
         with self._lock:
             self._closing = True
-            left = [event for event, _ in self._waiting]
+            left = [(event, mode) for event, _, mode in self._waiting]
             self._waiting.clear()
+            self._on_depth()
             shift = self._shift
             self._arrived.notify_all()
             self._busy.notify_all()
-        for event in left:
-            self._count("dropped", event, "shutdown")
+        for event, mode in left:
+            self._count("dropped", event, "shutdown", mode)
         self.streams.end()
         if shift is not None:
             ends = shift.caller.cancel() or drained
@@ -158,11 +167,12 @@ class InProcessBus:
                     thread.join(GRACE)
         return drained
 
-    def _queue(self, event: DomainEvent, subscriptions: Sequence[Subscription]) -> bool:
+    def _queue(self, event: DomainEvent, subscriptions: Sequence[Subscription], mode: str) -> bool:
         if len(self._waiting) >= self._buffer_size or self._closing:
             return False
         self._seen.add(event)
-        self._waiting.append((event, subscriptions))
+        self._waiting.append((event, subscriptions, mode))
+        self._on_depth()
         self._start_threads()
         self._arrived.notify()
         return True
@@ -203,7 +213,7 @@ class InProcessBus:
                 subscription = shift.remaining.popleft()
                 if subscription.active and self._registry.running:
                     break
-                self._count("skipped", shift.event, "unsubscribed")
+                self._count("skipped", shift.event, "unsubscribed", shift.mode)
             shift.calling = subscription
             shift.started = time.monotonic()
             shift.due = shift.started + self._timeout
@@ -217,7 +227,8 @@ class InProcessBus:
             self._idle.notify_all()
             self._arrived.wait_for(lambda: self._waiting or self._closing)
         if self._waiting:
-            shift.event, subscriptions = self._waiting.popleft()
+            shift.event, subscriptions, shift.mode = self._waiting.popleft()
+            self._on_depth()
             shift.remaining.extend(subscriptions)
 
     def _call(self, shift: _Shift, subscription: Subscription, event: DomainEvent) -> None:
@@ -250,8 +261,9 @@ class InProcessBus:
         assert shift.calling is not None
         assert shift.event is not None
         self._registry.book.end(shift.calling, result, time.monotonic() - shift.started)
+        self._counters.add_call(shift.calling.name, result.value)
         name, reason = _COUNTED[result]
-        self._count(name, shift.event, reason)
+        self._count(name, shift.event, reason, shift.mode)
 
     def _watch(self) -> None:
         while (late := self._next_late_call()) is not None:
@@ -275,7 +287,7 @@ class InProcessBus:
         assert shift.event is not None
         shift.relieved = True
         self._count_call(shift, CallResult.TIMED_OUT)
-        self._start_shift(_Shift(event=shift.event, remaining=shift.remaining))
+        self._start_shift(_Shift(event=shift.event, mode=shift.mode, remaining=shift.remaining))
         return shift.calling, shift.event
 
     def _tell_timeout(self, subscription: Subscription, event: DomainEvent, consequence: str) -> None:
@@ -299,8 +311,8 @@ class InProcessBus:
                 extra=failure_fields(event_fields(event), error),
             )
 
-    def _count(self, name: str, event: DomainEvent, reason: str) -> None:
-        self._counters.add(name, event.event_name, event.metadata.namespace, reason)
+    def _count(self, name: str, event: DomainEvent, reason: str, mode: str) -> None:
+        self._counters.add(name, event.event_name, event.metadata.namespace, reason, mode=mode)
 
 
 #: Counter and reason of each way in which a call can end.

@@ -30,7 +30,8 @@ class StreamBuffer:
         self.patterns = tuple(patterns)
         self.size = size
         self.arrived = threading.Condition()
-        self.events: deque[DomainEvent] = deque()
+        #: With their delivery modes.
+        self.events: deque[tuple[DomainEvent, str]] = deque()
         self.lagged = 0
         self.untold = 0
         self.ended = False
@@ -49,8 +50,8 @@ class StreamBuffer:
     def matches(self, event_name: str) -> bool:
         return any(pattern.matches(event_name) for pattern in self.patterns)
 
-    def offer(self, event: DomainEvent) -> DomainEvent | None:
-        """Add an event without waiting; return the oldest one if that had to go."""
+    def offer(self, event: DomainEvent, mode: str = "") -> tuple[DomainEvent, str] | None:
+        """Add an event without waiting; return the oldest one, and its delivery mode, if that had to go."""
         with self.arrived:
             if self.closed:
                 return None
@@ -58,7 +59,7 @@ class StreamBuffer:
             if lost is not None:
                 self.lagged += 1
                 self.untold += 1
-            self.events.append(event)
+            self.events.append((event, mode))
             self._wake()
             return lost
 
@@ -207,7 +208,7 @@ class EventStream:
         if lost and self._on_lag is not None:
             return lost, None
         if buffer.events:
-            return 0, buffer.events.popleft()
+            return 0, buffer.events.popleft()[0]
         if buffer.ended:
             raise StreamClosed(f"the stream {buffer.name!r} has ended")
         return 0, None

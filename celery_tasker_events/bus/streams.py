@@ -60,14 +60,14 @@ class OpenStreams:
             found = self._found.find(event_name, self._buffers)
         return found
 
-    def offer(self, event: DomainEvent, buffers: Iterable[StreamBuffer]) -> Sequence[DomainEvent]:
-        """Put the event into the buffers, without waiting; return what full ones have lost for it."""
-        return [lost for buffer in buffers if (lost := buffer.offer(event)) is not None]
+    def offer(self, event: DomainEvent, buffers: Iterable[StreamBuffer], mode: str) -> Sequence[tuple[DomainEvent, str]]:
+        """Put the event into the buffers, without waiting; return what full ones have lost for it, with its delivery mode."""
+        return [lost for buffer in buffers if (lost := buffer.offer(event, mode)) is not None]
 
-    def tell_lost(self, lost: Iterable[DomainEvent]) -> None:
+    def tell_lost(self, lost: Iterable[tuple[DomainEvent, str]]) -> None:
         """Count and log what full buffers have lost."""
-        for event in lost:
-            self._counters.add("dropped", event.event_name, event.metadata.namespace, "stream lagged")
+        for event, mode in lost:
+            self._counters.add("dropped", event.event_name, event.metadata.namespace, "stream lagged", mode=mode)
             if self._lagged:
                 self._lagged.add(fields=functools.partial(dropped_fields, event_fields(event), "stream lagged"))
 

@@ -12,6 +12,7 @@ from celery_tasker_events.cli.queues import queues
 from celery_tasker_events.cli.setup import setup
 from celery_tasker_events.cli.show import show
 from celery_tasker_events.cli.spool import spool
+from celery_tasker_events.cli.status import status
 from celery_tasker_events.cli.tail import tail
 from celery_tasker_events.cli.trace import trace
 
@@ -25,5 +26,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-for command in (catalog, check, grants, queues, setup, show, spool, tail, trace):
+for command in (catalog, check, grants, queues, setup, show, spool, status, tail, trace):
     domain_events.add_command(command)

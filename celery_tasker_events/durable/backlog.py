@@ -65,7 +65,8 @@ class Backlog:
         self._is_broken = False
         self.count += len(ids)
         for row_id, message in zip(ids, messages, strict=True):
-            self._counters.add("spooled", message.fields["event_name"], message.fields["namespace"])
+            mode = message.fields.get("delivery_mode", "")
+            self._counters.add("spooled", message.fields["event_name"], message.fields["namespace"], mode=mode)
             message.trail.spooled()
             if message.confirmation is not None:
                 self._promises[row_id] = message.confirmation

@@ -101,7 +101,8 @@ class Committer:
 
     def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:
         """Tell of it, and return the dead letter to send in its place; None if it is one itself."""
-        self._counters.add("failed", message.fields["event_name"], message.fields["namespace"], "postgres")
+        mode = message.fields.get("delivery_mode", "")
+        self._counters.add("failed", message.fields["event_name"], message.fields["namespace"], "postgres", mode=mode)
         message.trail.failed("postgres", error)
         logger.warning(
             "Postgres refused a domain event%s",

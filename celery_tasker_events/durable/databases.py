@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.writer import DurableWriter
+from celery_tasker_events.telemetry.gauge import ConnectionState
 
 __all__ = ["Databases"]
 
@@ -27,6 +28,11 @@ class Databases:
     def send(self, message: DurableMessage) -> None:
         """Queue the message; it is committed soon."""
         self._by_namespace.get(message.fields["namespace"], self._others).send(message)
+
+    @property
+    def connection(self) -> ConnectionState:
+        """How the last attempts to reach them went: down if one of them is."""
+        return max(writer.connection for writer in self.writers)
 
     def prepare(self, namespace: str) -> None:
         """Start on the caller's thread what the events of a namespace need."""

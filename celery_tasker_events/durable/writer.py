@@ -30,6 +30,7 @@ from celery_tasker_events.durable.queues import Connection
 from celery_tasker_events.durable.spool.spool import Spool
 from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.gauge import ConnectionState
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, failure_fields, logger
 
 __all__ = ["DurableWriter"]
@@ -55,6 +56,11 @@ class DurableWriter:
             logged where there is none.
         spool: None: there is none.
         adopted: Called on the writer's thread when it has adopted events that a dead process left in the spool.
+        on_depth: Called whenever :meth:`depth` has changed, on any thread.
+        on_connection: Called whenever ``connection`` may have changed, on any thread; it may not wait.
+
+    Attributes:
+        connection: How the last attempt to reach Postgres went.
     """
 
     def __init__(
@@ -66,12 +72,16 @@ class DurableWriter:
         log_dropped: bool,
         spool: Spool | None = None,
         adopted: Callable[[], None] = lambda: None,
+        on_depth: Callable[[], None] = lambda: None,
+        on_connection: Callable[[], None] = lambda: None,
     ) -> None:
         self._committer = Committer(make_pool, counters)
         self._buffer_size = buffer_size
         self._counters = counters
         self._backlog = None if spool is None else Backlog(spool, counters, self._count_dropped)
         self._adopted = adopted
+        self._on_depth = on_depth
+        self._on_connection = on_connection
         self._dropped = RateLimitedWarning("%d durable events dropped: %s") if log_dropped else None
         self._changed = threading.Condition()
         self._waiting: deque[DurableMessage] = deque()
@@ -86,6 +96,7 @@ class DurableWriter:
         self._closing = False
         self._stopping = threading.Event()
         self._is_down = False
+        self.connection = ConnectionState.UNUSED
         self._trouble: Exception | None = None
 
     def prepare(self) -> None:
@@ -111,10 +122,12 @@ class DurableWriter:
                     self._save()
                 # What waits in memory although there is a spool found no room there, and comes first.
                 if (self._is_spooling or self._is_ending) and not self._waiting and self._put_on_disk(message):
+                    self._on_depth()
                     return
                 if len(self._waiting) < self._buffer_size:
                     self._waiting.append(message)
                     self._changed.notify_all()
+                    self._on_depth()
                     return
         self._drop(message, "closed" if self._closing else "durable buffer full")
 
@@ -253,6 +266,7 @@ class DurableWriter:
             self._in_flight = [message for _, message in stored]
             self._in_flight_rows = [row_id for row_id, _ in stored]
             self._in_flight_since = time.monotonic()
+            self._on_depth()
             return self._in_flight
 
     def _commit(self, batch: Sequence[DurableMessage]) -> Exception | None:
@@ -271,6 +285,7 @@ class DurableWriter:
                 self._backlog.forget(self._in_flight_rows[:settled])
             self._in_flight, self._in_flight_rows = self._in_flight[settled:], self._in_flight_rows[settled:]
             self._changed.notify_all()
+            self._on_depth()
         return trouble
 
     def _save(self) -> None:
@@ -299,16 +314,18 @@ class DurableWriter:
                 if not self._backlog.adopt():
                     return
                 self._is_spooling = True
+                self._on_depth()
             self._adopted()
 
     def _abandon(self) -> None:
         with self._changed:
             lost = [*(() if self._in_flight_rows else self._in_flight), *self._waiting]
             self._in_flight, self._waiting = (), deque()
+            self._on_depth()
         error = self._trouble or PublishingError("the process ended before it could be sent")
         for message in lost:
             settle(message, kept=False)
-            self._counters.add("failed", message.fields["event_name"], message.fields["namespace"], "shutdown")
+            self._count("failed", message.fields, "shutdown")
             message.trail.failed("shutdown", error)
             extra = failure_fields(message.fields, error)
             logger.warning("Domain event lost: Postgres could not be reached before the process ended", extra=extra)
@@ -318,13 +335,17 @@ class DurableWriter:
         message.trail.failed(reason)
         self._count_dropped(message.fields, reason)
 
+    def _count(self, name: str, fields: Mapping[str, Any], reason: str) -> None:
+        self._counters.add(name, fields["event_name"], fields["namespace"], reason, mode=fields.get("delivery_mode", ""))
+
     def _count_dropped(self, fields: Mapping[str, Any], reason: str) -> None:
-        self._counters.add("dropped", fields["event_name"], fields["namespace"], reason)
+        self._count("dropped", fields, reason)
         if self._dropped:
             self._dropped.add(reason, fields=lambda: dropped_fields(fields, reason))
 
     def _tell_down(self, trouble: Exception | str) -> None:
         """Log the change between reachable and not, never each attempt."""
+        self._set_connection(ConnectionState.DOWN)
         if not self._is_down:
             self._is_down = True
             place = f"on disk ({self._backlog.spool.path})" if self._backlog is not None and self._is_spooling else "in memory"
@@ -333,10 +354,15 @@ class DurableWriter:
             logger.warning("Durable domain events wait %s: %s", place, told, extra=extra)
 
     def _tell_up(self) -> None:
+        self._set_connection(ConnectionState.CONNECTED)
         if self._is_down:
             self._is_down = False
             self._is_to_adopt = True
             logger.warning("Durable domain events are published again")
+
+    def _set_connection(self, state: ConnectionState) -> None:
+        self.connection = state
+        self._on_connection()
 
 
 def _backoffs() -> Iterator[float]:

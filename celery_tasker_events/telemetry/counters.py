@@ -6,7 +6,18 @@ import threading
 from collections import Counter
 from typing import NamedTuple
 
-__all__ = ["Counters", "Series"]
+from celery_tasker_events.telemetry.sheet import Sheet
+
+__all__ = ["CALL", "EVENT", "NAMES", "Counters", "Series"]
+
+#: The names of all counters, in the order of an event's way.
+NAMES = ("published", "dispatched", "failed", "dropped", "spooled", "dead_lettered", "skipped")
+
+#: First part of a sheet's key. Then come name, event, namespace, reason and delivery mode ...
+EVENT = "event"
+
+#: ... or the subscriber and how the call ended.
+CALL = "call"
 
 
 class Series(NamedTuple):
@@ -26,19 +37,34 @@ class Series(NamedTuple):
 
 
 class Counters:
-    """Thread-safe counts by series."""
+    """Thread-safe counts by series.
 
-    def __init__(self) -> None:
+    Args:
+        sheet: Where they are counted too, for the sums over all processes of a worker.
+    """
+
+    def __init__(self, sheet: Sheet | None = None) -> None:
         self._lock = threading.Lock()
-        self._counts: Counter[Series] = Counter()
+        self._counts: Counter[tuple[str, str, str, str]] = Counter()
+        self._sheet = sheet or Sheet()
 
-    def add(self, name: str, event_name: str, namespace: str, reason: str = "", amount: int = 1) -> None:
+    def add(self, name: str, event_name: str, namespace: str, reason: str = "", amount: int = 1, *, mode: str = "") -> None:
+        """Count.
+
+        Args:
+            mode: The event's delivery mode, where the reason does not say it; for the sheet only.
+        """
         with self._lock:
-            self._counts[Series(name, event_name, namespace, reason)] += amount
+            self._counts[name, event_name, namespace, reason] += amount
+        self._sheet.add((EVENT, name, event_name, namespace, reason, mode), amount)
+
+    def add_call(self, subscriber: str, result: str) -> None:
+        """Count a call of a subscriber and how it ended, on the sheet only."""
+        self._sheet.add((CALL, subscriber, result))
 
     def snapshot(self) -> dict[Series, int]:
         with self._lock:
-            return dict(self._counts)
+            return {Series(*series): count for series, count in self._counts.items()}
 
     def total(self, name: str) -> int:
         """Sum over all series of that name."""

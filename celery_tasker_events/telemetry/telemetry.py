@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields
+from celery_tasker_events.telemetry.sheet import Sheet
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
 if TYPE_CHECKING:
@@ -23,11 +24,17 @@ class Telemetry:
         counters: They are read whenever metrics are collected; counting itself costs nothing more.
         channels: How many items wait in each buffer, by name: called on the thread that collects metrics.
         otel: For tests; by default that of the process.
+        sheet: Where counters and buffers are written down for the other processes of a worker.
     """
 
     def __init__(
-        self, counters: Counters, channels: Mapping[str, Callable[[], int]] | None = None, otel: Otel | None = None
+        self,
+        counters: Counters,
+        channels: Mapping[str, Callable[[], int]] | None = None,
+        otel: Otel | None = None,
+        sheet: Sheet | None = None,
     ) -> None:
+        self._sheet = sheet or Sheet()
         self._counters = counters
         self._channels = channels or {}
         self._given_otel = otel
@@ -36,7 +43,11 @@ class Telemetry:
         self._trouble = RateLimitedWarning("%d events without telemetry: OpenTelemetry failed: %s: %s")
 
     def attach(self) -> None:
-        """Report the counters and buffers from now on, if somebody has loaded OpenTelemetry by now."""
+        """Report the counters and buffers from now on: to the worker, and to OpenTelemetry if somebody has loaded it by now.
+
+        Not to be called on a task's thread: the first time it makes a file.
+        """
+        self._sheet.open()
         if self._otel is None:
             try:
                 self._find_otel()

@@ -84,7 +84,7 @@ class RecordingBus:
     def __init__(self) -> None:
         self.events: list[DomainEvent] = []
 
-    def publish(self, event: DomainEvent) -> None:
+    def publish(self, event: DomainEvent, mode: str) -> None:
         self.events.append(event)
 
 

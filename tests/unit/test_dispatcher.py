@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from worker_process import wait_until
 
 from celery_tasker_events.dispatcher import Dispatcher
 from celery_tasker_events.pipeline import Publication
@@ -214,3 +215,17 @@ def test_all_that_is_accepted_while_another_thread_closes_is_published() -> None
             thread.join(LONG)
 
         assert len(bench.published) == sum(accepted)
+
+
+def test_every_change_of_the_depth_is_told_and_none_is_left_at_the_end() -> None:
+    depths: list[int] = []
+    bench = Bench(on_depth=lambda: depths.append(bench.dispatcher.depth()))
+    bench.stop_at_the_gate()
+    for number in range(3):
+        bench.dispatcher.put(publication(str(number)))
+    assert depths[-1] == 3
+
+    bench.gate.set()
+    assert bench.dispatcher.close(LONG)
+
+    wait_until(lambda: depths[-1] == 0, "nothing waits")

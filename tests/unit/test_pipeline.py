@@ -70,7 +70,7 @@ def test_a_broadcast_reaches_the_bus_first() -> None:
     order: list[str] = []
 
     class Bus:
-        def publish(self, event: DomainEvent) -> None:
+        def publish(self, event: DomainEvent, mode: str) -> None:
             order.append("bus")
 
     class Durable:
@@ -88,7 +88,7 @@ def test_a_broadcast_reaches_the_bus_first() -> None:
 
 def test_what_a_subscriber_does_to_the_payload_does_not_reach_pgmq() -> None:
     class Tampering(RecordingBus):
-        def publish(self, event: DomainEvent) -> None:
+        def publish(self, event: DomainEvent, mode: str) -> None:
             event.payload["amount"] = "tampered"
 
     bench = Bench(Tampering())
@@ -100,8 +100,8 @@ def test_what_a_subscriber_does_to_the_payload_does_not_reach_pgmq() -> None:
 
 def test_what_a_subscriber_does_to_the_payload_does_not_reach_the_next_event() -> None:
     class Tampering(RecordingBus):
-        def publish(self, event: DomainEvent) -> None:
-            super().publish(dataclasses.replace(event, payload=dict(event.payload)))
+        def publish(self, event: DomainEvent, mode: str) -> None:
+            super().publish(dataclasses.replace(event, payload=dict(event.payload)), mode)
             event.payload["amount"] = "tampered"
 
     bench = Bench(Tampering())
@@ -112,7 +112,7 @@ def test_what_a_subscriber_does_to_the_payload_does_not_reach_the_next_event() -
 
 
 class BrokenBus(RecordingBus):
-    def publish(self, event: DomainEvent) -> None:
+    def publish(self, event: DomainEvent, mode: str) -> None:
         raise RuntimeError("bus is down")
 
 

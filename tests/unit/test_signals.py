@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from celery.app.task import Context
 from celery.exceptions import Reject, Retry, TimeLimitExceeded
 
 from celery_tasker_events import DomainEvent, DomainEvents, publishes_events
+from celery_tasker_events.telemetry import board
 
 from .conftest import NewShop
 
@@ -203,7 +205,18 @@ def test_a_worker_refuses_to_start_with_an_error_that_the_command_line_shows_pla
         step(None)
 
 
-def test_a_worker_starts_where_nothing_is_wrong(bench: Bench) -> None:
+def test_a_worker_starts_where_nothing_is_wrong_and_sums_up_its_processes_until_its_end(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "PLACES", (str(tmp_path),))
     [step] = [step for step in bench.app.steps["worker"] if step.name == "celery_tasker_events"]
 
     step(SimpleNamespace())
+
+    bench.task.apply()
+    assert bench.heard() == ["step.succeeded"]
+    assert bench.events.totals().is_complete
+    assert {(s.name, s.delivery_mode) for s in bench.events.totals().events} == {("dispatched", "fast")}
+    assert len(list(tmp_path.iterdir())) == 1
+    signals.worker_shutdown.send(sender=None)
+    assert list(tmp_path.iterdir()) == []

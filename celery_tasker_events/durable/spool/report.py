@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from celery_tasker_events.durable.spool import sql
 from celery_tasker_events.durable.spool.owner import is_alive
-from celery_tasker_events.durable.spool.spool import connect
+from celery_tasker_events.durable.spool.spool import BUSY_TIMEOUT, connect
 from celery_tasker_events.errors import SpoolUnusable
 
 __all__ = ["SpoolTotals", "Waiting", "clear", "spool_totals", "waiting"]
@@ -42,13 +42,16 @@ class Waiting(NamedTuple):
     events: int
 
 
-def spool_totals(path: Path) -> SpoolTotals:
+def spool_totals(path: Path, timeout: float = BUSY_TIMEOUT) -> SpoolTotals:
     """Return what the file holds; a missing one holds nothing.
+
+    Args:
+        timeout: Seconds to wait where another process has locked it.
 
     Raises:
         SpoolUnusable: if it can't be read.
     """
-    with _reading(path) as connection:
+    with _reading(path, timeout) as connection:
         return SpoolTotals(0, 0, None) if connection is None else SpoolTotals(*connection.execute(sql.TOTALS).fetchone())
 
 
@@ -80,12 +83,12 @@ def clear(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+def _reading(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite3.Connection | None]:
     if not path.exists():
         yield None
         return
     try:
-        with contextlib.closing(connect(path)) as connection:
+        with contextlib.closing(connect(path, timeout)) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
         raise SpoolUnusable(str(path), error) from error

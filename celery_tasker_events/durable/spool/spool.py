@@ -252,9 +252,13 @@ class Spool:
                 connection.execute("pragma wal_checkpoint(truncate)")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an SQLite file that is there already, in autocommit."""
-    return sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+def connect(path: Path, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+    """Open an SQLite file that is there already, in autocommit.
+
+    Args:
+        timeout: Seconds to wait where another process has locked it.
+    """
+    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
 
 
 @contextlib.contextmanager

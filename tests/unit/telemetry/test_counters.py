@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from celery_tasker_events.telemetry.counters import Counters, Series
+import celery_tasker_events
+from celery_tasker_events.telemetry import otel
+from celery_tasker_events.telemetry.counters import NAMES, Counters, Series
 
 
 def test_each_series_is_counted_on_its_own() -> None:
@@ -41,3 +45,12 @@ def test_no_count_is_lost_between_threads() -> None:
             pool.submit(lambda: [counters.add("published", "a.b", "shop") for _ in range(1000)])
 
     assert counters.total("published") == 8000
+
+
+def test_every_counter_that_the_package_adds_to_is_a_metric_and_in_a_workers_answer() -> None:
+    package = Path(celery_tasker_events.__file__).parent
+    text = "".join(path.read_text() for path in package.rglob("*.py"))
+    counted = set(re.findall(r"(?:counters\.add|_count)\(\s*\"(\w+)\"", text))
+
+    assert counted >= {"dropped", "failed", "skipped", "spooled"}
+    assert counted <= set(NAMES) == set(otel.COUNTERS)

@@ -185,7 +185,7 @@ def test_an_event_that_fails_on_its_way_has_a_span_that_says_where(bench: Bench)
 
 def test_an_event_that_the_bus_does_not_take_has_a_failed_span() -> None:
     class BrokenBus(RecordingBus):
-        def publish(self, event: DomainEvent) -> None:
+        def publish(self, event: DomainEvent, mode: str) -> None:
             raise RuntimeError("bus is down")
 
     bench = Bench(bus=BrokenBus())
