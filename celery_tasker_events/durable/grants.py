@@ -64,11 +64,22 @@ grant select on {sequence} to {role};
 grant insert, select (msg_id) on {archive} to {role};
 """
 
+# A consumer parks what it can't handle, and asks whether queues notify.
+_CONSUMER_LETTERS = "grant insert, select (msg_id) on {letters} to {role};\n"
+_CONSUMER_NOTIFIED = """\
+do $grants$
+begin
+    if to_regclass('pgmq.notify_insert_throttle') is not null then
+        execute format('grant select on pgmq.notify_insert_throttle to %I', {name});
+    end if;
+end $grants$;
+"""
+
 _PUBLISHER_FUNCTIONS = ("_send_batch", "_validate_batch_params", "format_table_name", "list_queues", "send", "send_batch")
 _CONSUMER_FUNCTIONS = (
     *("archive", "delete", "format_table_name", "list_queues", "metrics", "pop", "read", "read_with_poll", "set_vt"),
     *("read_grouped", "read_grouped_with_poll", "read_grouped_rr", "read_grouped_rr_with_poll"),
-    *("read_grouped_head", "read_grouped_head_with_poll"),
+    *("read_grouped_head", "read_grouped_head_with_poll", "list_notify_insert_throttles", "send"),
 )
 
 
@@ -78,7 +89,7 @@ def grants(queues: Collection[str], publishers: Collection[str], consumers: Coll
     Args:
         queues: Names of PGMQ queues; their dead letter queues are added.
         publishers: Names of roles that send messages and dead letters, and can't read them.
-        consumers: Names of roles that read, delete and archive, and can't send.
+        consumers: Names of roles that read, delete and archive, and can send dead letters only.
 
     Raises:
         ValueError: if a role's name can't be written into the SQL.
@@ -101,6 +112,7 @@ def _for_publisher(role: str, queues: Collection[str]) -> Iterator[Composed]:
 
 def _for_consumer(role: str, queues: Collection[str]) -> Iterator[Composed]:
     yield _shared(role, _CONSUMER_FUNCTIONS)
+    yield SQL(_CONSUMER_NOTIFIED).format(name=Literal(role))
     for queue in queues:
         table = Identifier("pgmq", f"q_{queue}")
         yield SQL(_CONSUMER_TABLE).format(
@@ -111,6 +123,8 @@ def _for_consumer(role: str, queues: Collection[str]) -> Iterator[Composed]:
             sequence=Identifier("pgmq", f"q_{queue}_msg_id_seq"),
             archive=Identifier("pgmq", f"a_{queue}"),
         )
+        if queue.endswith(dead_letter_queue("")):
+            yield SQL(_CONSUMER_LETTERS).format(role=Identifier(role), letters=table)
 
 
 def _shared(role: str, functions: Collection[str]) -> Composed:

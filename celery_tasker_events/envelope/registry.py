@@ -68,8 +68,15 @@ def _checked(event: DomainEvent) -> DomainEvent:
     for name in ("task_uuid", "step_uuid", "step_name"):
         if not isinstance(getattr(metadata, name), str | None):
             raise TypeError(f"metadata.{name} is neither a string nor null")
-    if not isinstance(event.execution_result.success, bool):
+    result = event.execution_result
+    if not isinstance(result.success, bool):
         raise TypeError("execution_result.success is no boolean")
+    if not isinstance(result.status, str):
+        raise TypeError("execution_result.status is no string")
+    if not isinstance(result.metadata, Mapping):
+        raise TypeError("execution_result.metadata is no object")
+    if result.error and not all(isinstance(text, str) for text in (result.error.type, result.error.message)):
+        raise TypeError("execution_result.error has a type or a message that is no string")
     return event
 
 

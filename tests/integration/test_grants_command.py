@@ -18,6 +18,7 @@ from queues import messages, names
 from wheel import program
 from worker_process import wait_until
 
+from celery_tasker_events.consumer import Consumer
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import set_up, shortcomings
 from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
@@ -122,6 +123,26 @@ def test_the_publisher_may_send_where_the_queue_notifies_its_listeners(strict_ds
 def test_the_publisher_may_do_nothing_else(roles, statement):
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         execute(roles["publisher"], statement)
+
+
+def test_a_consumer_handles_events_and_parks_dead_letters_with_the_consumer_role(strict_dsn, roles, publish_to):
+    execute(strict_dsn, f"select pgmq.enable_notify_insert('{QUEUE}')")
+    events = publish_to(roles["publisher"])
+    for number in (1, 2):
+        assert events.publish("payment.consumed", {"number": number}, namespace="payments")
+    assert events.drain(30)
+    consumer = Consumer(roles["consumer"], "payments", max_attempts=1, on_success="archive")
+
+    @consumer.on("payment.consumed")
+    def handle(event):
+        if event.payload["number"] == 2:
+            raise RuntimeError("this one can't be handled")
+
+    consumer.run(until_empty=True)
+
+    assert messages(strict_dsn, "payments") == []
+    letters = messages(strict_dsn, "payments", dead_letters=True)
+    assert [letter["error"]["error"] for letter in letters if letter.get("kept")] == ["this one can't be handled"]
 
 
 def test_the_consumer_reads_hides_archives_and_deletes(strict_dsn, roles):

@@ -61,4 +61,4 @@ def test_names_are_quoted_and_each_role_gets_its_own_rights(run_alone: Any) -> N
 def test_a_role_that_is_not_asked_for_is_not_in_it(run_alone: Any) -> None:
     result = run_alone("grants", "--consumer", "reader", "--namespace", "payments")
 
-    assert 'insert, select (msg_id) on "pgmq"."q_payments' not in result.output
+    assert 'insert, select (msg_id) on "pgmq"."q_payments_domain_events" to' not in result.output
