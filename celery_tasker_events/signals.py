@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import signal as os_signals
 import sys
 import time
 import weakref
@@ -11,8 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-from celery import bootsteps, signals
-from celery.exceptions import Retry
+from celery import bootsteps, current_task, signals
+from celery.app.task import Context
+from celery.exceptions import Retry, TaskRevokedError
 
 from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.durable.confirmation import Confirmation
@@ -31,6 +33,9 @@ __all__ = ["Plugin", "SignalReceiver"]
 
 #: Celery's tasks that call another one like a function, for each of many arguments.
 _CALLING_MANY = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+
+#: A prefork child outlives these: the first is its soft time limit, the second it ignores. It tells the outcome itself.
+_SURVIVED = {os_signals.SIGUSR1, os_signals.SIGINT}
 
 
 class Plugin(Protocol):
@@ -55,6 +60,8 @@ class SignalReceiver:
         self._heeds_postrun = False
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
         self._told: OrderedDict[str, set[tuple[Any, ...]]] = OrderedDict()
+        # What the worker's main process has received and not finished: where it tells an outcome, this has the ids.
+        self._received: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._unknown_workflow = RateLimitedWarning(
             "%d steps of task %s could not tell which template they belong to (workflow header: %s): only its decorators'"
             " events were published. Send it inside events.workflow(...) with %s"
@@ -73,12 +80,14 @@ class SignalReceiver:
         plugin = self._plugin
         receivers = (
             (signals.before_task_publish, self.on_before_publish),
+            (signals.task_received, self.on_received),
             (signals.task_prerun, self.on_prerun),
             (signals.task_success, self.on_success),
             (signals.task_failure, self.on_failure),
             (signals.task_retry, self.on_retry),
             (signals.worker_process_init, self.on_start),
             (signals.worker_ready, self.on_start),
+            (signals.task_revoked, self.on_revoked),
             (signals.worker_process_shutdown, self.on_end),
             (signals.worker_shutdown, self.on_end),
         )
@@ -105,6 +114,13 @@ class SignalReceiver:
                 hand_on(headers, step.request.__dict__ if step else None, group_id=_group_of(sender, headers, body))
         except Exception:
             logger.warning("Could not hand on the correlation id to a task", exc_info=True, extra=current_error_fields())
+
+    def on_received(self, request: Any = None, **_: Any) -> None:
+        try:
+            if self._events(request.task) is not None:
+                self._received[request.id] = request
+        except Exception:
+            logger.warning("Could not note that %r was received", request, exc_info=True, extra=current_error_fields())
 
     def on_prerun(self, sender: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
         try:
@@ -154,7 +170,8 @@ class SignalReceiver:
             step = self._events(sender)
             if step is not None and task_id is not None:
                 kind = OutcomeKind.RETRYABLE_FAILURE if isinstance(exception, step.retryable) else OutcomeKind.PERMANENT_FAILURE
-                self._failed(step, kind, sender, task_id, sender.request, exception, _inputs(step, args, kwargs))
+                request = self._request_of(sender, task_id)
+                self._failed(step, kind, sender, task_id, request, exception, _inputs(step, args, kwargs))
         except (Exception, SystemExit):
             _tell_trouble(sender)
 
@@ -185,6 +202,17 @@ class SignalReceiver:
             self._plugin.adopt()
         except Exception:
             logger.warning("Could not look for domain events on disk", exc_info=True, extra=current_error_fields())
+
+    def on_revoked(self, sender: Any = None, request: Any = None, terminated: bool = False, signum: Any = None, **_: Any) -> None:
+        try:
+            # A step that was revoked, or has expired, before it ran has made no attempt that could have failed.
+            how = _signal_of(signum) if terminated else None
+            step = None if how is None or how in _SURVIVED else self._events(sender)
+            if step is not None and how is not None:
+                exception, inputs = TaskRevokedError(f"terminated by {how.name}"), _inputs(step, request.args, request.kwargs)
+                self._failed(step, OutcomeKind.PERMANENT_FAILURE, sender, request.id, request, exception, inputs)
+        except (Exception, SystemExit):
+            _tell_trouble(sender)
 
     def on_end(self, **_: Any) -> None:
         self._drain(lambda: self._plugin.close())
@@ -232,6 +260,12 @@ class SignalReceiver:
         if not self._was_told(outcome):
             self._plugin.put(Publication(outcome, events, confirmation=_confirmation(events)))
 
+    def _request_of(self, task: Task, task_id: str) -> Any:
+        """The request that a failure is about: the main process does not run the task, so its current one is none."""
+        if task.request.id != task_id and (received := self._received.get(task_id)) is not None:
+            return Context(received.request_dict)
+        return task.request
+
     def _due(self, step: BoundStep, kind: OutcomeKind, task: Task, request: Any) -> tuple[BoundEvent, ...]:
         if not step.is_shared:
             return step.due(kind, None)
@@ -273,8 +307,14 @@ def _group_of(task_name: str, headers: Any, body: Any) -> Any:
 
 
 def _confirmation(events: tuple[BoundEvent, ...]) -> Confirmation | None:
-    count = sum(event.confirm for event in events)
+    # Outside of a task, this is the worker's main process, which has children to look after: it never waits.
+    count = sum(event.confirm for event in events) if current_task else 0
     return Confirmation(count) if count else None
+
+
+def _signal_of(signum: Any) -> os_signals.Signals:
+    # Where the main process finds a child gone, Celery hands on billiard's text: the negative number.
+    return os_signals.Signals(abs(int(signum)))
 
 
 def _inputs(step: BoundStep, args: Any, kwargs: Any) -> Snapshot | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,25 @@ class Shop:
         self.settings = folder_broker(folder / "broker")
         self.client = producer(self.settings)
         self.workers: list[WorkerProcess] = []
+        self.queue: str | None = None
+
+    def use_broker(self, url: str) -> None:
+        """Go through a server, with a queue of this shop's own that is removed in the end."""
+        self.queue = f"tasker_events_test_{uuid.uuid4().hex}"
+        self.settings = {
+            "broker_url": url,
+            "result_backend": "rpc://" if url.startswith("amqp") else url,
+            "task_default_queue": self.queue,
+            "control_exchange": self.queue,
+            "event_exchange": f"{self.queue}.events",
+        }
+        self.client = producer(self.settings)
 
     def start(
         self,
         *options: str,
         pool: str = "prefork",
+        concurrency: int = 2,
         app: str = "shop",
         environment: dict[str, str] | None = None,
         wait_ready: bool = True,
@@ -38,7 +53,8 @@ class Shop:
         """Start a worker. Keywords are settings, without their prefix ``tasker_events_``."""
         conf = {**self.settings, **{f"tasker_events_{key}": value for key, value in settings.items()}}
         log = self._folder / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(app, APPS, log, {"SHOP_SETTINGS": json.dumps(conf), **(environment or {})}, *options, pool=pool)
+        environment = {"SHOP_SETTINGS": json.dumps(conf), **(environment or {})}
+        worker = WorkerProcess(app, APPS, log, environment, *options, pool=pool, concurrency=concurrency)
         self.workers.append(worker)
         return worker.start(wait_ready=wait_ready)
 
@@ -48,6 +64,9 @@ class Shop:
     def kill(self) -> None:
         for worker in self.workers:
             worker.kill()
+        if self.queue is not None:
+            with self.client.connection_for_write() as connection:
+                connection.default_channel.queue_delete(self.queue)
         # With rpc:// the reader of results keeps a connection of its own.
         if consumer := getattr(self.client.backend, "result_consumer", None):
             consumer.stop()

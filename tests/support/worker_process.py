@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,11 +82,19 @@ class WorkerProcess:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def troubles_of_ours(self) -> list[str]:
+        """The tracebacks in its log that go through this package, and what the package says when it could not publish."""
+        tracebacks = re.findall(r"Traceback \(most recent call last\).*?(?=\n\[|\Z)", self.log, re.DOTALL)
+        warnings = re.findall(
+            r".*(?:could not be published|not published|dropped|Not confirmed|event lost|Draining .* failed).*", self.log
+        )
+        return [text for text in tracebacks if "/celery_tasker_events/" in text] + warnings
+
     def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 60.0) -> int:
         """Send the signal and wait for the end; return the exit code.
 
-        A prefork child that is stopped in the very moment in which its last task ends may wait for the main process up to
-        30 seconds before it goes: billiard's limit for "messages consumed".
+        Celery forgets a job whose acceptance the main process has not read when the ending begins, and billiard's child
+        then waits 30 seconds for somebody to read its result: see "Endings" in docs/reference/runtimes.md.
         """
         assert self.process is not None
         if self.process.poll() is None:

@@ -20,10 +20,12 @@ hypothesis.settings.register_profile("unit", deadline=None, max_examples=60, der
 hypothesis.settings.load_profile("unit")
 
 _SIGNALS = (
+    signals.task_received,
     signals.task_prerun,
     signals.task_success,
     signals.task_failure,
     signals.task_retry,
+    signals.task_revoked,
     signals.worker_process_shutdown,
     signals.worker_shutdown,
 )

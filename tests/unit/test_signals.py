@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal as os_signals
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -220,3 +222,90 @@ def test_a_worker_starts_where_nothing_is_wrong_and_sums_up_its_processes_until_
     assert len(list(tmp_path.iterdir())) == 1
     signals.worker_shutdown.send(sender=None)
     assert list(tmp_path.iterdir()) == []
+
+
+def revoke(bench: Bench, **kwargs: Any) -> None:
+    request = Context(id="task-1", root_id="root-1", retries=1, args=[1], kwargs={}, hostname="worker@host")
+    signals.task_revoked.send(sender=bench.task, request=request, **{"terminated": True, "expired": False, **kwargs})
+
+
+@pytest.mark.parametrize("signum", [15, "-15"], ids=["number", "what billiard found"])
+def test_a_terminated_step_is_a_permanent_failure_that_names_the_signal(bench: Bench, signum: Any) -> None:
+    revoke(bench, signum=signum)
+
+    assert bench.heard() == ["step.failed"]
+    [event] = bench.got
+    error = event.execution_result.error
+    assert error is not None
+    assert (error.type, error.message, error.retryable) == ("TaskRevokedError", "terminated by SIGTERM", False)
+    assert (event.metadata.step_uuid, event.metadata.task_uuid, event.metadata.fired_by) == ("task-1", "root-1", "worker@host")
+    assert event.execution_result.metadata["attempt"] == 2
+
+
+def test_a_terminated_step_is_told_once_however_often_the_main_process_finds_it_gone(bench: Bench) -> None:
+    revoke(bench, signum=15)
+    revoke(bench, signum="-15")
+    bench.fail()
+
+    assert bench.heard() == ["step.failed"]
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["revoked", "expired"])
+def test_a_step_that_was_revoked_before_it_ran_has_no_outcome(bench: Bench, expired: bool) -> None:
+    revoke(bench, terminated=False, signum=None, expired=expired)
+
+    assert bench.heard() == []
+
+
+@pytest.mark.parametrize("signum", [os_signals.SIGUSR1, os_signals.SIGINT], ids=lambda signum: signum.name)
+def test_a_signal_that_the_child_survives_leaves_the_outcome_to_it(bench: Bench, signum: os_signals.Signals) -> None:
+    revoke(bench, signum=signum)
+
+    assert bench.heard() == []
+
+
+class Received:
+    """What Celery's main process keeps of a message, as far as it matters here."""
+
+    def __init__(self, task: Task) -> None:
+        self.id, self.task = "task-1", task
+        self.request_dict = {"id": "task-1", "root_id": "root-1", "retries": 1, "correlation_id": "order-7"}
+
+
+def test_a_failure_that_comes_without_its_request_has_the_ids_of_the_message(bench: Bench) -> None:
+    received = Received(bench.task)
+    signals.task_received.send(sender=None, request=received)
+
+    bench.fail("task-1", Reject("no", requeue=False))
+
+    assert bench.heard() == ["step.failed"]
+    [event] = bench.got
+    assert event.metadata.task_uuid == "root-1"
+    assert event.execution_result.metadata["attempt"] == 2
+
+
+def test_a_message_is_not_kept_longer_than_celery_keeps_it(bench: Bench) -> None:
+    received = Received(bench.task)
+    signals.task_received.send(sender=None, request=received)
+    kept = weakref.ref(received)
+
+    del received
+
+    assert kept() is None
+
+
+def test_the_main_process_never_waits_for_a_confirmation(new_shop: NewShop, caplog: pytest.LogCaptureFixture) -> None:
+    app, events = new_shop(
+        tasker_events_dsn="postgresql://postgres@127.0.0.1:1/none",
+        tasker_events_confirm_timeout_ms=3_600_000,
+        tasker_events_shutdown_drain_timeout_ms=1,
+    )
+
+    @app.task(name="pay")
+    @publishes_events("payment.failed", condition="permanent_failure", confirm=True)
+    def pay() -> None: ...
+
+    signals.task_failure.send(sender=app.tasks["pay"], task_id="task-1", exception=TimeLimitExceeded(1), args=[], kwargs={})
+
+    events.close(0.01)
+    assert "Not confirmed" not in caplog.text
