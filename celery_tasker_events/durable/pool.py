@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, waiting
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -70,6 +73,20 @@ def make_pool(dsn: str) -> ConnectionPool[Connection]:
     return _Pool(dsn)
 
 
+class _PatientConnection(psycopg.Connection[tuple[Any, ...]]):
+    """Waits for the server without stopping eventlet's hub: psycopg does so for gevent, but does not know eventlet."""
+
+    def wait(self, gen: Any, interval: float = 0.1, *rest: Any, **options: Any) -> Any:
+        if _eventlet_has_patched():
+            return waiting.wait_selector(gen, self.pgconn.socket, interval, *rest, **options)
+        return super().wait(gen, interval, *rest, **options)
+
+
+def _eventlet_has_patched() -> bool:
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and patcher.is_monkey_patched("select")
+
+
 class _Pool(ConnectionPool[Connection]):
     """Says why there is no connection, and does not use one again that met trouble with its server or its role."""
 
@@ -77,7 +94,7 @@ class _Pool(ConnectionPool[Connection]):
         self._why_not: psycopg.Error | None = None
         pool = self
 
-        class OurConnection(psycopg.Connection[tuple[Any, ...]]):
+        class OurConnection(_PatientConnection):
             @classmethod
             def connect(cls, *args: Any, **kwargs: Any) -> Any:
                 try:
@@ -91,6 +108,7 @@ class _Pool(ConnectionPool[Connection]):
         super().__init__(
             dsn,
             connection_class=OurConnection,
+            configure=_open_connections.add,
             kwargs=_arguments(dsn),
             min_size=0,
             max_size=1,
@@ -129,3 +147,20 @@ class _Pool(ConnectionPool[Connection]):
 def _is_not_ours(record: logging.LogRecord) -> bool:
     """Keep psycopg's lines about each of our attempts out of the log: the writer tells an outage once, with its reason."""
     return not (record.threadName or "").startswith(_OUR_THREADS)
+
+
+_open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _leave_sockets_to_the_parent() -> None:
+    # To close a connection here would tell the server that the parent leaves. Its descriptor leads nowhere instead, so
+    # that the object, which nobody uses any more, can't reach the parent's socket nor what later has the same number.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_open_connections):
+        if not connection.closed:
+            os.dup2(nowhere, connection.fileno(), inheritable=False)
+    os.close(nowhere)
+    _open_connections.clear()
+
+
+os.register_at_fork(after_in_child=_leave_sockets_to_the_parent)

@@ -38,8 +38,8 @@ def run(request, tmp_path_factory, new_database, make_shop):
     steps["lost"] = {"task": "kill_itself"}
     steps["expired"] = {"task": "sleep", "expires": -1}
     steps["revoked"] = {"task": "sleep", "task_id": str(uuid.uuid4())}
-    shop.client.control.revoke(steps["revoked"]["task_id"])
-    wait_until(lambda: "Tasks flagged as revoked" in worker.log, "the worker knows what is revoked")
+    shop.client.control.revoke(steps["revoked"]["task_id"], reply=True, limit=1, timeout=30)
+    assert "Tasks flagged as revoked" in worker.log
     root = shop.client.send_task("supervised.start", [steps])
     ids = root.get(timeout=30)
 
