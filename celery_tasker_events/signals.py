@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import signal as os_signals
 import sys
+import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -88,7 +90,7 @@ class SignalReceiver:
             (signals.worker_process_init, self.on_start),
             (signals.worker_ready, self.on_start),
             (signals.task_revoked, self.on_revoked),
-            (signals.worker_process_shutdown, self.on_end),
+            (signals.worker_process_shutdown, self.on_child_end),
             (signals.worker_shutdown, self.on_end),
         )
         for signal, receiver in receivers:
@@ -214,6 +216,10 @@ class SignalReceiver:
         except (Exception, SystemExit):
             _tell_trouble(sender)
 
+    def on_child_end(self, **_: Any) -> None:
+        with _deaf(os_signals.SIGTERM, os_signals.SIGQUIT):
+            self.on_end()
+
     def on_end(self, **_: Any) -> None:
         self._drain(lambda: self._plugin.close())
 
@@ -328,6 +334,21 @@ def _tell_trouble(task: Any) -> None:
         exc_info=True,
         extra=current_error_fields(),
     )
+
+
+@contextlib.contextmanager
+def _deaf(*signums: os_signals.Signals) -> Iterator[None]:
+    """Ignore these signals in a child that is ending anyway: the main process sends another whenever it makes the pool
+    smaller before the child is gone, and the second would kill it in the middle of its drain."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: os_signals.signal(signum, os_signals.SIG_IGN) for signum in signums}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            os_signals.signal(signum, handler)
 
 
 def _worker_step(find_plugin: Callable[[], Plugin | None]) -> type[bootsteps.Step]:

@@ -1,8 +1,7 @@
-"""How steps, children and workers end: what is told, by whom, and that nothing which was accepted is lost."""
+"""How steps end: what is told, and by whom."""
 
 from __future__ import annotations
 
-import signal
 from types import SimpleNamespace
 
 import celery
@@ -101,33 +100,3 @@ def test_a_step_that_is_replaced_has_the_outcome_of_its_replacement_only(run):
 def test_the_worker_ends_well(run):
     assert run.exit_code == 0
     assert "Domain events of task" not in run.worker.log
-
-
-@pytest.mark.parametrize(
-    ("how", "options", "pool"),
-    [
-        (signal.SIGTERM, (), "prefork"),
-        (signal.SIGINT, (), "prefork"),
-        (signal.SIGQUIT, (), "prefork"),
-        (signal.SIGTERM, ("--max-tasks-per-child", "1"), "prefork"),
-        (signal.SIGTERM, (), "threads"),
-        (signal.SIGQUIT, (), "threads"),
-        (signal.SIGTERM, (), "solo"),
-    ],
-    ids=lambda value: (
-        value.name if isinstance(value, signal.Signals) else "recycled" if value == ("--max-tasks-per-child", "1") else None
-    ),
-)
-def test_nothing_that_was_accepted_before_the_ending_is_lost(shop, dsn, how, options, pool):
-    # Threads of one process publish faster than it can commit: nothing may be refused here for want of room.
-    worker = shop.start(*options, app="endings", pool=pool, dsn=dsn, command_buffer_size=10_000)
-
-    # More than one batch, so that some of it still waits when the signal comes.
-    results = [shop.client.send_task("endings.burst", [700]) for _ in range(4)]
-    for result in results:
-        result.get(timeout=30)
-    worker.stop(how)
-
-    noted = [(event["metadata"]["step_uuid"], event["payload"]) for event in messages(dsn, "bursts")]
-    assert sorted(noted) == sorted((result.id, number) for result in results for number in range(700))
-    assert [outcomes(dsn, result) for result in results] == [["success"]] * 4

@@ -74,9 +74,13 @@ class WorkerProcess:
                 self._arguments, cwd=self._cwd, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         if wait_ready:
-            wait_until(self._is_ready_or_dead, "the worker is ready")
-            assert self.process.poll() is None, f"the worker ended:\n{self.log}"
+            self.wait_ready()
         return self
+
+    def wait_ready(self) -> None:
+        wait_until(self._is_ready_or_dead, "the worker is ready", timeout=60)
+        assert self.process is not None
+        assert self.process.poll() is None, f"the worker ended:\n{self.log}"
 
     @property
     def log(self) -> str:

@@ -1,0 +1,89 @@
+"""However a prefork child ends while its worker goes on, what it accepted before is committed; killed, what was confirmed."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from bursts import BurstingWorker, all_of, noted, nothing_is_committed
+from worker_process import wait_until
+
+#: Seconds for which Postgres takes nothing when the ending has begun: a child that does not drain is gone after two,
+#: one until it looks at its orders and one of farewell.
+BUSY = 2.5
+
+
+@pytest.mark.parametrize(
+    "options", [("--max-tasks-per-child", "1"), ("--max-memory-per-child", "1")], ids=["max-tasks", "max-memory"]
+)
+def test_a_child_that_is_recycled(shop, dsn, options):
+    bench = BurstingWorker(shop, dsn, *options, concurrency=1)
+    with nothing_is_committed(dsn):
+        first = bench.burst("a").get(timeout=60)
+        time.sleep(BUSY)
+
+    second = bench.burst("b").get(timeout=60)
+    assert first != second
+    assert bench.worker.stop() == 0
+    assert noted(dsn) == all_of("a", "b")
+    assert bench.worker.troubles_of_ours() == []
+
+
+def test_a_child_that_the_autoscaler_takes_away(shop, dsn, tmp_path):
+    bench = BurstingWorker(shop, dsn, "--autoscale", "2,1", environment={"AUTOSCALE_KEEPALIVE": "1"})
+    with nothing_is_committed(dsn):
+        bench.bursts_in_as_many_children(["a", "b"], tmp_path / "go")
+        wait_until(lambda: "Scaling down" in bench.worker.log, "the pool becomes smaller")
+        time.sleep(BUSY)
+
+    assert bench.worker.stop() == 0
+    assert noted(dsn) == all_of("a", "b")
+    assert bench.worker.troubles_of_ours() == []
+
+
+def test_a_child_of_a_pool_that_shrinks_by_remote_control_twice(shop, dsn, tmp_path):
+    bench = BurstingWorker(shop, dsn, concurrency=3)
+    with nothing_is_committed(dsn):
+        bench.bursts_in_as_many_children(["a", "b", "c"], tmp_path / "go")
+        # Billiard tells the first child that is idle, and again the same as long as it is there.
+        for _ in range(2):
+            assert shop.client.control.pool_shrink(1, reply=True, limit=1, timeout=30)
+            time.sleep(BUSY)
+
+    assert bench.worker.stop() == 0
+    assert noted(dsn) == all_of("a", "b", "c")
+    assert bench.worker.troubles_of_ours() == []
+
+
+def test_children_of_a_pool_that_is_restarted_by_remote_control(shop, dsn, tmp_path):
+    shop.settings["worker_pool_restarts"] = True
+    bench = BurstingWorker(shop, dsn)
+    with nothing_is_committed(dsn):
+        before = bench.bursts_in_as_many_children(["a", "b"], tmp_path / "go")
+        assert shop.client.control.pool_restart(reply=True, limit=1, timeout=30)
+        # A child that waits for work without an event loop, as here, sees the order only after its next task.
+        bench.burst("c").get(timeout=60)
+        time.sleep(BUSY)
+
+    assert {bench.burst(label).get(timeout=60) for label in ("d", "e")}.isdisjoint(before)
+    assert bench.worker.stop() == 0
+    assert noted(dsn) == all_of("a", "b", "c", "d", "e")
+    assert bench.worker.troubles_of_ours() == []
+
+
+def test_a_child_that_is_killed_loses_only_what_was_not_committed_and_nothing_that_was_confirmed(shop, dsn):
+    bench = BurstingWorker(shop, dsn, confirm_timeout_ms=60_000)
+    for label, confirm in (("confirmed", True), ("not confirmed", False)):
+        shop.client.send_task("ending.killed", [label, confirm])
+    wait_until(lambda: len(re.findall("signal 9|exitcode", bench.worker.log)) >= 2, "both children are gone", timeout=60)
+    bench.burst("afterwards").get(timeout=60)
+    assert bench.worker.stop() == 0
+
+    told = [int(number) for number in re.findall(r"confirmed (\d+)\.", bench.worker.log)]
+    numbers = {label: [number for of, number in noted(dsn) if of == label] for label in ("confirmed", "not confirmed")}
+    assert len(told) >= 50
+    assert set(told) <= set(numbers["confirmed"])
+    for committed in numbers.values():
+        assert committed == list(range(len(committed)))
+    assert [event for event in noted(dsn) if event[0] == "afterwards"] == all_of("afterwards")
