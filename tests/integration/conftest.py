@@ -8,12 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from services import POSTGRES, url_of
 from worker_process import WorkerProcess, folder_broker, producer
 
 from celery_tasker_events import DomainEvents
+from celery_tasker_events.durable.pool import connect
+from celery_tasker_events.durable.queues import set_up
 
 APPS = Path(__file__).parent / "apps"
 
@@ -67,8 +73,9 @@ class Shop:
         if self.queue is not None:
             with self.client.connection_for_write() as connection:
                 connection.default_channel.queue_delete(self.queue)
-        # With rpc:// the reader of results keeps a connection of its own.
-        if consumer := getattr(self.client.backend, "result_consumer", None):
+        # With rpc:// the reader of results keeps a connection of its own, from the first result that is waited for.
+        consumer = getattr(self.client.backend, "result_consumer", None)
+        if getattr(consumer, "_connection", None) is not None:
             consumer.stop()
         self.client.close()
 
@@ -92,6 +99,20 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     shop = Shop(tmp_path)
     yield shop
     shop.kill()
+
+
+@pytest.fixture
+def tcp_dsn() -> Iterator[str]:
+    """A database of its own, with PGMQ, on a Postgres that is reached over TCP."""
+    server = url_of(POSTGRES)
+    name = f"tasker_events_test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        dsn = make_conninfo(server, dbname=name)
+        with connect(dsn) as inside:
+            set_up(inside, ())
+        yield dsn
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture(scope="module")

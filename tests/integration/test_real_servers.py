@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
-
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from queues import messages, names
-from services import POSTGRES, RABBITMQ, REDIS, Service, url_of
-
-from celery_tasker_events.durable.pool import connect
-from celery_tasker_events.durable.queues import set_up
+from services import RABBITMQ, REDIS, Service, url_of
 
 
-@pytest.fixture
-def tcp_dsn():
-    """A database of its own, with PGMQ, on a Postgres that is reached over TCP."""
-    server = url_of(POSTGRES)
-    name = f"tasker_events_test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        dsn = make_conninfo(server, dbname=name)
-        with connect(dsn) as inside:
-            set_up(inside, ())
-        yield dsn
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-
-
-@pytest.mark.parametrize(("service", "backend"), [(RABBITMQ, "rpc://"), (REDIS, None)], ids=["rabbitmq", "redis"])
-def test_events_arrive_whatever_the_broker(shop, dsn, service: Service, backend: str | None):
-    url = url_of(service)
-    queue = f"tasker_events_test_{uuid.uuid4().hex}"
-    shop.settings.clear()
-    shop.settings.update(broker_url=url, result_backend=backend or url, task_default_queue=queue)
-    shop.client = type(shop.client)("producer", set_as_current=False)
-    shop.client.conf.update(shop.settings)
-
+@pytest.mark.parametrize("service", [RABBITMQ, REDIS], ids=lambda service: service.name)
+def test_events_arrive_whatever_the_broker(shop, dsn, service: Service):
+    shop.use_broker(url_of(service))
     worker = shop.start(dsn=dsn)
     assert shop.send("pay", 1, fail_attempts=1).get(timeout=30) == {"order": 1, "transaction_id": "TXN-1"}
     assert worker.stop() == 0
-    with shop.client.connection_for_write() as connection:
-        connection.default_channel.queue_delete(queue)
 
     assert {"payment.retried", "payment.processed"} <= set(names(messages(dsn, "payments")))
 
