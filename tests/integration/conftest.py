@@ -75,7 +75,7 @@ class Shop:
                 connection.default_channel.queue_delete(self.queue)
         # With rpc:// the reader of results keeps a connection of its own, from the first result that is waited for.
         consumer = getattr(self.client.backend, "result_consumer", None)
-        if getattr(consumer, "_connection", None) is not None:
+        if consumer is not None and getattr(consumer, "_connection", True) is not None:
             consumer.stop()
         self.client.close()
 

@@ -15,8 +15,8 @@ from bursts import BurstingWorker, all_of, noted, nothing_is_committed
 
 CELERY = tuple(map(int, celery.__version__.split(".")[:2]))
 
-#: Seconds for which Postgres takes nothing when the ending has begun: a child that does not drain is gone after one.
-BUSY = 1.5
+#: Seconds for which Postgres takes nothing when the ending has begun: a child that does not drain is gone by then.
+BUSY = 3.0
 
 #: Seconds of a soft shutdown.
 SOFT = 1.5
