@@ -12,6 +12,7 @@ from typing import Any
 import celery
 import pytest
 from bursts import BurstingWorker, all_of, noted, nothing_is_committed
+from worker_process import wait_until
 
 CELERY = tuple(map(int, celery.__version__.split(".")[:2]))
 
@@ -120,12 +121,28 @@ def test_the_logs_have_no_trouble_of_ours(ended):
     assert not any(troubles.values()), troubles
 
 
-def test_no_worker_waits_longer_than_the_drain_may_take(start):
-    workers = start(GROUPS["SIGTERM"], drain_ms=200)
+def end_while_nothing_is_committed(workers):
+    """End these by SIGTERM. The block lasts as long as they do, and so would a drain without a limit."""
     with contextlib.ExitStack() as stack:
         for bench in workers.values():
             stack.enter_context(nothing_is_committed(bench.dsn))
-            bench.burst("never committed").get(timeout=60)
+            bench.burst("ended").get(timeout=60)
             bench.signal(TERM)
-        # As long as this block lasts, a drain without a limit would.
         assert {pool: bench.ends() for pool, bench in workers.items()} == dict.fromkeys(workers, 0)
+
+
+def test_no_worker_waits_longer_than_the_drain_may_take(start):
+    end_while_nothing_is_committed(start({pool: GROUPS["SIGTERM"][pool] for pool in ("prefork", "threads")}, drain_ms=200))
+
+
+def test_what_postgres_does_not_take_waits_on_disk_for_the_next_process(start, publish_to):
+    workers = start(GROUPS["SIGTERM"], spool=True, drain_ms=3000)
+    end_while_nothing_is_committed(workers)
+
+    for bench in workers.values():
+        publish_to(bench.dsn).adopt()
+    for pool, bench in workers.items():
+        # Twice, where Postgres finished a statement whose process was gone.
+        wait_until(
+            lambda bench=bench: set(noted(bench.dsn)) == set(all_of("ended")), f"the events of {pool} are there", timeout=60
+        )

@@ -42,9 +42,14 @@ def all_of(*labels: str) -> list[tuple[str, int]]:
 
 
 class BurstingWorker:
-    """One worker, and what it is sent."""
+    """One worker, and what it is sent.
 
-    def __init__(self, shop: Any, dsn: str, *options: str, **start: Any) -> None:
+    Args:
+        spool: Whether events may wait on disk. Without it, what a process does not commit before its end is lost, so that a
+            process which does not drain can't hide that.
+    """
+
+    def __init__(self, shop: Any, dsn: str, *options: str, spool: bool = False, **start: Any) -> None:
         self.shop, self.dsn = shop, dsn
         # Threads of one process accept faster than it can commit: nothing may be refused here for want of room.
         self.worker = shop.start(
@@ -53,6 +58,7 @@ class BurstingWorker:
             dsn=dsn,
             command_buffer_size=10_000,
             shutdown_drain_timeout_ms=start.pop("drain_ms", 60_000),
+            **({} if spool else {"spool_max_bytes": 0}),
             **start,
         )
 
