@@ -37,8 +37,11 @@ def lose_connection(proxy, bench):
     proxy.restore()
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-@pytest.mark.parametrize("service", [REDIS, RABBITMQ], ids=lambda service: service.name)
+@pytest.mark.parametrize(
+    ("service", "pool"),
+    [(REDIS, "prefork"), (REDIS, "threads"), (RABBITMQ, "prefork")],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_nothing_that_was_accepted_is_lost(shop, dsn, proxied, tmp_path, service, pool):
     proxy = proxied(service)
     bench = BurstingWorker(shop, dsn, pool=pool)
