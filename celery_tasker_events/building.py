@@ -85,6 +85,12 @@ class Draft:
         self.event = self._event(context, payload, extra)
         return None if publisher.before_publish(self.event) is False else self.event
 
+    @property
+    def idempotency_key(self) -> str:
+        """The key that a redelivery of the attempt repeats, or what the caller of ``events.publish`` chose."""
+        name, namespace = self.bound.declaration.name, self.bound.namespace
+        return self._publication.idempotency_key or idempotency_key(self.outcome, namespace, name)
+
     def fields(self) -> dict[str, Any]:
         """The fields of a log line about the event, as far as it is made."""
         return {
@@ -114,7 +120,7 @@ class Draft:
                 correlation_id=outcome.correlation_id,
                 fired_at=context.fired_at,
                 fired_by=outcome.fired_by,
-                idempotency_key=publication.idempotency_key or idempotency_key(outcome, bound.namespace, name),
+                idempotency_key=self.idempotency_key,
                 extra=extra,
             ),
         )

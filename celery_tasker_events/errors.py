@@ -9,6 +9,7 @@ from dataclasses import dataclass
 __all__ = [
     "ConfigurationError",
     "DatabaseNotReady",
+    "EventTooLarge",
     "NotSerialisable",
     "PgmqMissing",
     "PgmqTooOld",
@@ -69,6 +70,21 @@ class PublishingError(TaskerEventsError):
 
 class NotSerialisable(PublishingError):
     """A value has no JSON form."""
+
+
+class EventTooLarge(PublishingError):
+    """An event's message is larger than ``tasker_events_max_event_bytes``.
+
+    Args:
+        size: Bytes that it has.
+        limit: Bytes that it may have.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the event is {size} bytes long, and tasker_events_max_event_bytes is {limit}: publish a reference to the data "
+            "instead of the data, or raise the limit"
+        )
 
 
 class SchemaViolation(PublishingError):

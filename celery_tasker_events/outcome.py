@@ -57,7 +57,7 @@ class Snapshot(NamedTuple):
             return cls(values.encode(_short_repr(value)), str(error))
 
 
-def _short_repr(value: Any, limit: int = 1000) -> str:
+def _short_repr(value: Any, limit: int = 10_000) -> str:
     try:
         text = repr(value)
     except Exception as error:

@@ -177,7 +177,7 @@ class Overflow:
         rows: list[SpoolRow] = []
         confirmations: list[Confirmation | None] = []
         for publication in publications:
-            own = list(to_rows(publication))
+            own = list(to_rows(publication.outcome, publication.events, publication.event_id, publication.idempotency_key))
             rows += own
             confirmations += [publication.confirmation] * len(own)
         try:
@@ -220,4 +220,6 @@ class Overflow:
         declared = {"name": event.event_name, "condition": event.condition, "delivery_mode": event.delivery_mode}
         payload = outcome.result.json.decode()
         declaration = EventDeclaration.from_mapping(declared)
-        self._durable.send(DurableMessage.dead_letter(declaration, event.namespace, "spool", error, payload, fields))
+        kept = record.text()
+        letter = DurableMessage.dead_letter(declaration, event.namespace, "spool", error, payload, fields, outcome_text=kept)
+        self._durable.send(letter)

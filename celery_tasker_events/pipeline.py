@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from celery_tasker_events.building import Draft, Publication
 from celery_tasker_events.durable.message import DurableMessage
+from celery_tasker_events.errors import EventTooLarge
+from celery_tasker_events.record import Record
 from celery_tasker_events.reporting import Reporter
 from celery_tasker_events.router import DurablePath, Router
 from celery_tasker_events.telemetry.counters import Counters
@@ -14,9 +16,21 @@ __all__ = ["Pipeline", "Publication"]
 
 
 class Pipeline:
-    """Publishes the events of an outcome one after the other; an error in one never reaches the next."""
+    """Publishes the events of an outcome one after the other; an error in one never reaches the next.
 
-    def __init__(self, router: Router, durable: DurablePath, counters: Counters, telemetry: Telemetry | None = None) -> None:
+    Args:
+        max_event_bytes: How much of a payload a dead letter keeps; None: all of it.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        durable: DurablePath,
+        counters: Counters,
+        telemetry: Telemetry | None = None,
+        max_event_bytes: int | None = None,
+    ) -> None:
+        self._max_event_bytes = max_event_bytes
         self._router = router
         self._durable = durable
         self._telemetry = telemetry or Telemetry(counters)
@@ -47,13 +61,23 @@ class Pipeline:
         self._reporter.after_publish(draft, event)
 
     def _fail(self, draft: Draft, error: BaseException) -> None:
+        if isinstance(error, EventTooLarge):
+            draft.stage = "size"
         declaration, fields = draft.bound.declaration, draft.fields()
         log_fields = {**fields, "delivery_mode": declaration.delivery_mode.value}
         parked = declaration.delivery_mode.reaches_pgmq
         self._reporter.failed(draft, error, log_fields, "; it is parked as a dead letter" if parked else "")
         if parked:
+            record = Record.of_event(draft.outcome, draft.bound, fields["event_id"], draft.idempotency_key)
             letter = DurableMessage.dead_letter(
-                declaration, draft.bound.namespace, draft.stage, error, draft.payload_text, fields
+                declaration,
+                draft.bound.namespace,
+                draft.stage,
+                error,
+                draft.payload_text,
+                fields,
+                outcome_text=record.text(),
+                max_bytes=self._max_event_bytes,
             )
             self._durable.send(letter._replace(confirmation=draft.confirmation, fields=log_fields))
         self._reporter.on_publish_error(draft, error, log_fields)

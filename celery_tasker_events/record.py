@@ -1,16 +1,20 @@
-"""A publication as bytes on disk, and back: for outcomes whose events are not made yet when they must be saved."""
+"""An event that is not made yet as JSON, and back: its step's outcome, and what finds its declaration again.
+
+On disk it waits to be published, and in a dead letter it is what the app can publish the event from again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from celery_tasker_events import values
+from celery_tasker_events.binding import BoundEvent
 from celery_tasker_events.durable.spool.spool import SpoolRow
+from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import StepError, new_event_id
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, StepOutcome
-from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.telemetry.trail import span_context_from, traceparent_of
 
 __all__ = ["EventReference", "Record", "to_rows"]
@@ -34,7 +38,7 @@ class EventReference(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One event of an outcome, as it was saved."""
+    """One event of an outcome, as it is saved."""
 
     outcome: StepOutcome
     event: EventReference
@@ -42,27 +46,9 @@ class Record(NamedTuple):
     idempotency_key: str | None
 
     @classmethod
-    def of(cls, content: bytes) -> Record:
-        """Read what :func:`to_rows` wrote."""
-        saved = values.decode(content)
-        return cls(_outcome(saved["outcome"]), EventReference(**saved["event"]), saved["event_id"], saved["idempotency_key"])
-
-
-def to_rows(publication: Publication) -> Iterator[SpoolRow]:
-    """The durable events of a publication, a row each; each keeps its id from now on, however often it is read."""
-    outcome = publication.outcome
-    saved_outcome = {
-        **outcome._asdict(),
-        "kind": outcome.kind.value,
-        "result": _saved(outcome.result),
-        "error": None if outcome.error is None else dataclasses.asdict(outcome.error),
-        "inputs": None if outcome.inputs is None else _saved(outcome.inputs),
-        "trace": traceparent_of(outcome.trace),
-    }
-    for bound in publication.events:
+    def of_event(cls, outcome: StepOutcome, bound: BoundEvent, event_id: str, idempotency_key: str | None) -> Record:
+        """Return what is to be saved of one event."""
         declaration = bound.declaration
-        if not declaration.delivery_mode.reaches_pgmq:
-            continue
         event = EventReference(
             outcome.task_name,
             declaration.name,
@@ -73,13 +59,49 @@ def to_rows(publication: Publication) -> Iterator[SpoolRow]:
             declaration.delivery_mode.value,
             outcome.kind is OutcomeKind.BY_HAND,
         )
-        content = {
-            "outcome": saved_outcome,
-            "event": event._asdict(),
-            "event_id": publication.event_id or new_event_id(),
-            "idempotency_key": publication.idempotency_key,
+        return cls(outcome, event, event_id, idempotency_key)
+
+    @classmethod
+    def of(cls, content: bytes | str) -> Record:
+        """Read what :meth:`to_json` wrote."""
+        saved = values.decode(content)
+        return cls(_outcome(saved["outcome"]), EventReference(**saved["event"]), saved["event_id"], saved["idempotency_key"])
+
+    def text(self) -> str | None:
+        """Return it as a dead letter keeps it; None where nothing could be published from it."""
+        if self.outcome.result.error is not None:
+            return None
+        try:
+            return self.to_json().decode()
+        except (NotSerialisable, ValueError):  # an id with a lone surrogate, an orjson.Fragment that is not UTF-8
+            return None
+
+    def to_json(self) -> bytes:
+        """Return it as JSON in UTF-8.
+
+        Raises:
+            NotSerialisable: if an id has a lone surrogate.
+        """
+        outcome = self.outcome
+        saved_outcome = {
+            **outcome._asdict(),
+            "kind": outcome.kind.value,
+            "result": _saved(outcome.result),
+            "error": None if outcome.error is None else dataclasses.asdict(outcome.error),
+            "inputs": None if outcome.inputs is None else _saved(outcome.inputs),
+            "trace": traceparent_of(outcome.trace),
         }
-        yield SpoolRow(declaration.name, bound.namespace, values.encode(content))
+        return values.encode({**self._asdict(), "outcome": saved_outcome, "event": self.event._asdict()})
+
+
+def to_rows(
+    outcome: StepOutcome, events: Iterable[BoundEvent], event_id: str | None = None, idempotency_key: str | None = None
+) -> Iterator[SpoolRow]:
+    """The durable ones of an outcome's events, a row each; each keeps its id from now on, however often it is read."""
+    for bound in events:
+        if bound.declaration.delivery_mode.reaches_pgmq:
+            record = Record.of_event(outcome, bound, event_id or new_event_id(), idempotency_key)
+            yield SpoolRow(bound.declaration.name, bound.namespace, record.to_json())
 
 
 def _saved(snapshot: Snapshot) -> dict[str, Any]:

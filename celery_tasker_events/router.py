@@ -8,6 +8,7 @@ from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.envelope import Envelope
+from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import event_fields, failure_fields, logger
@@ -29,13 +30,17 @@ class Router:
 
     Args:
         envelope: How an event looks on the durable path; the bus passes the event itself on.
+        max_event_bytes: How large it may be there; None: as large as it is.
     """
 
-    def __init__(self, bus: BusPath, durable: DurablePath, envelope: Envelope, counters: Counters) -> None:
+    def __init__(
+        self, bus: BusPath, durable: DurablePath, envelope: Envelope, counters: Counters, max_event_bytes: int | None = None
+    ) -> None:
         self._bus = bus
         self._durable = durable
         self._envelope = envelope
         self._counters = counters
+        self._max_event_bytes = max_event_bytes
 
     def route(
         self, event: DomainEvent, mode: DeliveryMode, confirmation: Confirmation | None = None, trail: Trail = NO_TRAIL
@@ -45,9 +50,18 @@ class Router:
         Args:
             confirmation: Settled when the durable path has committed the event.
             trail: Brought to its end then, too; here if the event is fast.
+
+        Raises:
+            PublishingError: if the durable path can't take the event as it is; the bus has got it all the same.
         """
-        # The message is made before a subscriber can see the payload, and so before it could change it.
-        message = DurableMessage.of(event, self._envelope, trail.traceparent) if mode.reaches_pgmq else None
+        message: DurableMessage | None = None
+        unfit: PublishingError | None = None
+        if mode.reaches_pgmq:
+            try:
+                # It is made before a subscriber can see the payload, and so before it could change it.
+                message = DurableMessage.of(event, self._envelope, trail.traceparent, self._max_event_bytes)
+            except PublishingError as error:
+                unfit = error
         fields = {**event_fields(event), "delivery_mode": mode.value}
         if mode.reaches_bus:
             try:
@@ -60,10 +74,12 @@ class Router:
                     exc_info=error,
                     extra=failure_fields(fields, error),
                 )
-                if message is None:
+                if not mode.reaches_pgmq:
                     trail.failed("bus", error)
             else:
-                if message is None:
+                if not mode.reaches_pgmq:
                     trail.published()
+        if unfit is not None:
+            raise unfit
         if message is not None:
             self._durable.send(message._replace(fields=fields, confirmation=confirmation, trail=trail))

@@ -78,10 +78,10 @@ class Runtime:
             },
             sheet=sheet,
         )
-        form = envelope.by_name(settings.envelope)
-        self.transactional = TransactionalPublisher(form, self.counters, self._telemetry)
-        router = Router(self._bus, self._durable, form, self.counters)
-        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry)
+        form, limit = envelope.by_name(settings.envelope), settings.max_event_bytes
+        self.transactional = TransactionalPublisher(form, self.counters, self._telemetry, limit)
+        router = Router(self._bus, self._durable, form, self.counters, limit)
+        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry, limit)
         self._dispatcher = Dispatcher(
             pipeline.publish,
             settings.command_buffer_size,

@@ -37,6 +37,7 @@ class Settings:
         confirm: Whether the signal handler waits for the commit of every durable event.
         confirm_timeout_ms: Milliseconds that it waits at most.
         publishers: Import paths of custom publisher classes, so that templates can call them by name.
+        max_event_bytes: How many bytes the message of a durable event may have; a larger one becomes a dead letter.
         command_buffer_size: How many outcomes may wait for the dispatcher.
         durable_buffer_size: How many durable events may wait for Postgres in memory.
         spool_dir: Folder of the file in which durable events wait during an outage; None: the user's state folder.
@@ -65,6 +66,7 @@ class Settings:
     confirm: bool = False
     confirm_timeout_ms: int = 1000
     publishers: Sequence[str] = ()
+    max_event_bytes: int = 1024 * 1024
     command_buffer_size: int = 1000
     durable_buffer_size: int = 10_000
     spool_dir: str | None = None
@@ -229,6 +231,8 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "confirm": _boolean,
     "confirm_timeout_ms": _milliseconds,
     "publishers": _strings,
+    # jsonb takes 255 MiB, and a dead letter may be four times as large as the event.
+    "max_event_bytes": _integer(1024, 50 * 1024 * 1024),
     "command_buffer_size": _buffer,
     "durable_buffer_size": _buffer,
     "spool_dir": _string,

@@ -34,7 +34,8 @@ class TransactionalPublisher:
     transaction, and an error that was swallowed would let it commit without its event.
     """
 
-    def __init__(self, envelope: Envelope, counters: Counters, telemetry: Telemetry) -> None:
+    def __init__(self, envelope: Envelope, counters: Counters, telemetry: Telemetry, max_event_bytes: int | None = None) -> None:
+        self._max_event_bytes = max_event_bytes
         self._envelope = envelope
         self._counters = counters
         self._telemetry = telemetry
@@ -87,7 +88,7 @@ class TransactionalPublisher:
             return None
         draft.stage = "serialise"
         trail = self._reporter.follow(draft, {**event_fields(event), "delivery_mode": MODE})
-        message = DurableMessage.of(event, self._envelope, trail.traceparent)
+        message = DurableMessage.of(event, self._envelope, trail.traceparent, self._max_event_bytes)
         if _holds_nul(message.body) or _holds_nul(message.headers):
             raise NotSerialisable("a text of the event holds U+0000, which Postgres can't store in jsonb")
         draft.stage = MODE

@@ -57,10 +57,17 @@ def encode(value: Any) -> bytes:
             encoded = orjson.dumps(value, _documented_form, _SECOND_OPTIONS)
     except TypeError as error:
         raise NotSerialisable(f"{type(value).__name__} value has no JSON form: {_reason(error)}") from error
-    # What has been decoded once has each key once.
-    if len(orjson.dumps(orjson.loads(encoded))) != len(encoded):
+    if _has_double_keys(encoded):
         raise NotSerialisable(f"{type(value).__name__} value has no JSON form: two keys of a dict are equal as strings")
     return encoded
+
+
+def _has_double_keys(encoded: bytes) -> bool:
+    try:
+        # What has been decoded once has each key once.
+        return len(orjson.dumps(orjson.loads(encoded))) != len(encoded)
+    except ValueError:  # an orjson.Fragment with something else than JSON in it: told where it is read
+        return False
 
 
 def _documented_form(value: Any) -> Any:
@@ -114,7 +121,7 @@ def _sorted(members: Set[Any]) -> list[Any]:
 _REASONS = {
     "64-bit range": "an integer is beyond 64 bits: give it as a string",
     "surrogates not allowed": "a string holds a lone surrogate, for which UTF-8 has no form",
-    "Recursion limit reached": "it is nested too deeply (more than 253 levels), or holds itself",
+    "Recursion limit reached": "it is nested too deeply (more than 254 levels), or holds itself",
     "default serializer exceeds": "it is made of values that never become JSON data",
     "Dict key must": "a dict key is none of str, int, float, bool, None, datetime, date, time, UUID and Enum: make it a string",
 }

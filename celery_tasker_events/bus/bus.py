@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from celery_tasker_events.bus.registry import SubscriberRegistry, Subscription
 from celery_tasker_events.bus.statistics import CallResult
 from celery_tasker_events.bus.streams import OpenStreams
 from celery_tasker_events.bus.subscriber import steps_of
+from celery_tasker_events.bus.suspension import MAX_TIMEOUTS, Suspensions
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import (
@@ -45,6 +47,7 @@ class _Shift:
     relieved: bool = False
     caller: Caller = field(default_factory=Caller)
     thread: threading.Thread | None = None
+    pid: int = field(default_factory=os.getpid)
 
 
 class InProcessBus:
@@ -81,6 +84,7 @@ class InProcessBus:
         # Two memories: what the full buffer for subscribers dropped may have reached a stream, and comes again for them.
         self._seen = SeenEvents(deduplication_size)
         self._seen_by_streams = SeenEvents(deduplication_size)
+        self._suspensions = Suspensions()
         self._waiting: deque[tuple[DomainEvent, Sequence[Subscription], str]] = deque()
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
@@ -138,15 +142,24 @@ class InProcessBus:
         return len(self._waiting)
 
     def drain(self, timeout: float) -> bool:
-        """Wait up to that many seconds until every subscriber has had every event; return whether it has."""
+        """Wait up to that many seconds until every subscriber has had every event; return whether it has.
+
+        A subscriber that asks is told False at once: it is busy with an event itself.
+        """
+        if self.runs_here():
+            return False
         with self._lock:
             return self._idle.wait_for(self._is_idle, timeout)
 
     def close(self, timeout: float) -> bool:
         """Drain, then end the streams and the threads; return whether it drained.
 
-        A subscriber that still hangs is left behind, and a coroutine is cancelled.
+        A subscriber that still hangs is left behind, and a coroutine is cancelled. If it is a subscriber that closes the bus,
+        it is closed by another thread, when it has returned and the others have had what waits for them.
         """
+        if self.runs_here():
+            self._start(lambda: self.close(timeout), "tasker-events-bus-close")
+            return False
         drained = self.drain(timeout)
         with self._lock:
             self._closing = True
@@ -190,17 +203,24 @@ class InProcessBus:
         shift.thread = self._start(lambda: self._work(shift), "tasker-events-bus")
         self._shift = shift
 
-    def _start(self, target: Callable[[], None], name: str) -> threading.Thread:
+    def _start(self, target: Callable[[], object], name: str) -> threading.Thread:
         thread = threading.Thread(target=target, name=name, daemon=True)
         thread.start()
         return thread
 
     def _work(self, shift: _Shift) -> None:
         try:
-            while (call := self._next_call(shift)) is not None:
-                self._call(shift, *call)
+            # What a call was about is forgotten before the next one is waited for: an event may be large.
+            while self._call_next(shift):
+                pass
         finally:
             shift.caller.close()
+
+    def _call_next(self, shift: _Shift) -> bool:
+        call = self._next_call(shift)
+        if call is not None:
+            self._call(shift, *call)
+        return call is not None
 
     def _next_call(self, shift: _Shift) -> tuple[Subscription, DomainEvent] | None:
         with self._lock:
@@ -211,9 +231,12 @@ class InProcessBus:
                 if shift.relieved or self._closing or shift.event is None:
                     return None
                 subscription = shift.remaining.popleft()
-                if subscription.active and self._registry.running:
+                if not (subscription.active and self._registry.running):
+                    self._count("skipped", shift.event, "unsubscribed", shift.mode)
+                elif not self._suspensions.allows(subscription):
+                    self._count("dropped", shift.event, "subscriber suspended", shift.mode)
+                else:
                     break
-                self._count("skipped", shift.event, "unsubscribed", shift.mode)
             shift.calling = subscription
             shift.started = time.monotonic()
             shift.due = shift.started + self._timeout
@@ -224,6 +247,7 @@ class InProcessBus:
 
     def _wait_for_event(self, shift: _Shift) -> None:
         if not self._waiting:
+            shift.event = None
             self._idle.notify_all()
             self._arrived.wait_for(lambda: self._waiting or self._closing)
         if self._waiting:
@@ -232,30 +256,48 @@ class InProcessBus:
             shift.remaining.extend(subscriptions)
 
     def _call(self, shift: _Shift, subscription: Subscription, event: DomainEvent) -> None:
+        result, error = self._result(shift, subscription, event)
+        if os.getpid() != shift.pid:
+            # The subscriber has forked, and this is the child: what waits is the parent's to deliver.
+            os._exit(0)
+        counted, changed = self._end_call(shift, result)
+        if error is not None and result is CallResult.FAILED:
+            self._tell_failure(subscription, event, error)
+        elif result is CallResult.TIMED_OUT and counted:
+            self._tell_timeout(subscription, event, "it is cancelled")
+        if changed:
+            self._tell_suspension(subscription, suspended=result is CallResult.TIMED_OUT)
+
+    def _result(self, shift: _Shift, subscription: Subscription, event: DomainEvent) -> tuple[CallResult, BaseException | None]:
         try:
             handled = shift.caller.call(steps_of(subscription.handler, event), self._timeout, lambda: self._postpone(shift))
         except SubscriberTimeout:
-            if self._end_call(shift, CallResult.TIMED_OUT):
-                self._tell_timeout(subscription, event, "it is cancelled")
+            return CallResult.TIMED_OUT, None
         except BaseException as error:  # the thread must outlive whatever a subscriber raises, SystemExit included
-            self._end_call(shift, CallResult.FAILED)
-            self._tell_failure(subscription, event, error)
-        else:
-            self._end_call(shift, CallResult.HANDLED if handled else CallResult.SKIPPED)
+            return CallResult.FAILED, error
+        return CallResult.HANDLED if handled else CallResult.SKIPPED, None
 
     def _postpone(self, shift: _Shift) -> None:
         # A coroutine is cancelled in time; its thread is relieved only where it does not let itself be cancelled.
         with self._lock:
             shift.due = shift.started + self._timeout + GRACE
 
-    def _end_call(self, shift: _Shift, result: CallResult) -> bool:
-        """Count how a call ended, unless it is counted as too long already; return whether it was."""
+    def _end_call(self, shift: _Shift, result: CallResult) -> tuple[bool, bool]:
+        """Count how a call ended, unless it is counted as too long already.
+
+        Returns:
+            Whether it was counted, and whether its subscriber is suspended for it, or was until now.
+        """
+        assert shift.calling is not None
         with self._lock:
             shift.due = None
             if shift.relieved:
-                return False
+                self._suspensions.returned(shift.calling)
+                return False, False
             self._count_call(shift, result)
-            return True
+            if result is CallResult.TIMED_OUT:
+                return True, self._suspensions.timed_out(shift.calling, hangs=False)
+            return True, self._suspensions.in_time(shift.calling)
 
     def _count_call(self, shift: _Shift, result: CallResult) -> None:
         assert shift.calling is not None
@@ -266,10 +308,19 @@ class InProcessBus:
         self._count(name, shift.event, reason, shift.mode)
 
     def _watch(self) -> None:
-        while (late := self._next_late_call()) is not None:
-            self._tell_timeout(*late, "it is left behind")
+        while self._watch_next():
+            pass
 
-    def _next_late_call(self) -> tuple[Subscription, DomainEvent] | None:
+    def _watch_next(self) -> bool:
+        late = self._next_late_call()
+        if late is not None:
+            subscription, event, suspended = late
+            self._tell_timeout(subscription, event, "it is left behind")
+            if suspended:
+                self._tell_suspension(subscription, suspended=True)
+        return late is not None
+
+    def _next_late_call(self) -> tuple[Subscription, DomainEvent, bool] | None:
         with self._lock:
             while not self._closing:
                 shift = self._shift
@@ -282,13 +333,14 @@ class InProcessBus:
                 self._watch_wakes = 0.0
         return None
 
-    def _relieve(self, shift: _Shift) -> tuple[Subscription, DomainEvent]:
+    def _relieve(self, shift: _Shift) -> tuple[Subscription, DomainEvent, bool]:
         assert shift.calling is not None
         assert shift.event is not None
         shift.relieved = True
         self._count_call(shift, CallResult.TIMED_OUT)
+        suspended = self._suspensions.timed_out(shift.calling, hangs=True)
         self._start_shift(_Shift(event=shift.event, mode=shift.mode, remaining=shift.remaining))
-        return shift.calling, shift.event
+        return shift.calling, shift.event, suspended
 
     def _tell_timeout(self, subscription: Subscription, event: DomainEvent, consequence: str) -> None:
         logger.warning(
@@ -298,6 +350,13 @@ class InProcessBus:
             consequence,
             extra=failure_fields(event_fields(event), SubscriberTimeout(f"not returned within {self._timeout:g} s")),
         )
+
+    def _tell_suspension(self, subscription: Subscription, *, suspended: bool) -> None:
+        if suspended:
+            told = "Subscriber %s has not returned in time %d times: it gets no events until it is tried again"
+            logger.warning(told, subscription.name, MAX_TIMEOUTS)
+        else:
+            logger.warning("Subscriber %s has returned in time: it gets events again", subscription.name)
 
     def _tell_failure(self, subscription: Subscription, event: DomainEvent, error: BaseException) -> None:
         if self._log_errors:

@@ -6,6 +6,7 @@ import click
 
 from celery_tasker_events.cli.check import check
 from celery_tasker_events.cli.consume import consume
+from celery_tasker_events.cli.dlq import dlq
 from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.cli.queues import queues
 from celery_tasker_events.cli.show import show
@@ -22,5 +23,5 @@ def main() -> None:
     """Domain events without a Celery app. With one: celery -A <your app> domain-events."""
 
 
-for command in (check, consume, grants, queues, show, tail, trace):
+for command in (check, consume, dlq, grants, queues, show, tail, trace):
     main.add_command(command)

@@ -21,7 +21,7 @@ from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import failure_fields, logger
 
-__all__ = ["Committer", "Unavailable", "settle"]
+__all__ = ["Committer", "Unavailable", "send", "settle"]
 
 
 class Unavailable(Exception):
@@ -92,11 +92,11 @@ class Committer:
             self._pool = self._make_pool()
         with self._pool.connection() as connection:
             try:
-                ids = _send(connection, self._statement, batch)
+                ids = send(connection, self._statement, batch)
             except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction):
                 self._statement = send_statement(connection)
                 create_queues(connection, {message.queue for message in batch})
-                ids = _send(connection, self._statement, batch)
+                ids = send(connection, self._statement, batch)
         self._tell_published(batch, ids, (time.perf_counter() - started) * 1000)
 
     def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:
@@ -138,7 +138,7 @@ def settle(message: DurableMessage, *, kept: bool) -> None:
         message.confirmation.settle(kept=kept)
 
 
-def _send(connection: Connection, statement: str, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
+def send(connection: Connection, statement: str, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
     by_queue: dict[str, list[DurableMessage]] = {}
     for message in batch:
         by_queue.setdefault(message.queue, []).append(message)

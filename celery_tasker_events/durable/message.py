@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 from celery_tasker_events import values
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
+from celery_tasker_events.durable.letter import early_letter, letter_body, refused_letter, storable
 from celery_tasker_events.durable.spool.spool import SpoolRow, StoredRow
 from celery_tasker_events.envelope import Envelope
+from celery_tasker_events.errors import EventTooLarge
 from celery_tasker_events.event import DomainEvent, queue_name
-from celery_tasker_events.telemetry.log import error_fields, event_fields
+from celery_tasker_events.telemetry.log import event_fields
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
 __all__ = ["DurableMessage", "dead_letter_queue"]
@@ -34,16 +36,22 @@ class DurableMessage(NamedTuple):
     trail: Trail = NO_TRAIL
 
     @classmethod
-    def of(cls, event: DomainEvent, envelope: Envelope, traceparent: str | None = None) -> DurableMessage:
+    def of(
+        cls, event: DomainEvent, envelope: Envelope, traceparent: str | None = None, max_bytes: int | None = None
+    ) -> DurableMessage:
         """Return the message of an event.
 
         Args:
             traceparent: W3C trace context of its step, if there is one.
+            max_bytes: How large it may be, headers not counted; None: as large as it is.
 
         Raises:
             NotSerialisable: if a part of the event is not JSON data.
+            EventTooLarge: if it is larger than that.
         """
         body, headers = envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
+        if max_bytes is not None and len(body) > max_bytes:
+            raise EventTooLarge(len(body), max_bytes)
         return cls(event.queue_name, body, headers, event_fields(event))
 
     def to_row(self) -> SpoolRow:
@@ -55,7 +63,7 @@ class DurableMessage(NamedTuple):
             "fields": self.fields,
             "is_dead_letter": self.is_dead_letter,
         }
-        return SpoolRow(self.fields["event_name"], self.fields["namespace"], values.encode(content))
+        return SpoolRow(self.fields["event_name"], self.fields["namespace"], values.encode(storable(content)))
 
     @classmethod
     def from_row(cls, row: StoredRow) -> DurableMessage:
@@ -65,17 +73,8 @@ class DurableMessage(NamedTuple):
         return cls(content["queue"], body, headers, content["fields"], content["is_dead_letter"])
 
     def refused(self, error: BaseException) -> DurableMessage:
-        """Return the dead letter of a message that Postgres refused.
-
-        The message is kept as text: what jsonb refuses, such as ``\\u0000``, is kept too, escaped once more.
-        """
-        letter = {
-            "event_name": self.fields["event_name"],
-            "event_id": self.fields["event_id"],
-            "failed_stage": "postgres",
-            "error": error_fields(error),
-            "message_text": self.body.decode(),
-        }
+        """Return the dead letter of a message that Postgres refused."""
+        letter = refused_letter(self.fields, error, self.body, self.headers)
         return self._letter(self.queue, letter, self.fields)._replace(confirmation=self.confirmation)
 
     @classmethod
@@ -87,38 +86,18 @@ class DurableMessage(NamedTuple):
         error: BaseException,
         payload_text: str | None,
         fields: Mapping[str, Any],
+        *,
+        outcome_text: str | None = None,
+        max_bytes: int | None = None,
     ) -> DurableMessage:
-        """Return the dead letter of an event that could not be built.
+        """Return the dead letter of an event that could not be built; see :func:`.letter.early_letter`.
 
         Args:
-            stage: Which step on its way failed, such as ``"schema"``.
-            payload_text: As much of the payload as there is, as text.
             fields: What is known of the event, as log fields.
         """
-        letter = {
-            **fields,
-            "failed_stage": stage,
-            "error": error_fields(error),
-            "declaration": {
-                "name": declaration.name,
-                "condition": declaration.condition,
-                "delivery_mode": declaration.delivery_mode,
-                "publisher": declaration.publisher,
-                "version": declaration.version,
-            },
-            "payload_text": payload_text,
-        }
+        letter = early_letter(fields, declaration, stage, error, payload_text, outcome_text, max_bytes)
         return cls._letter(queue_name(namespace), letter, fields)
 
     @classmethod
     def _letter(cls, queue: str, letter: Mapping[str, Any], fields: Mapping[str, Any]) -> DurableMessage:
-        return cls(dead_letter_queue(queue), values.encode(_storable(letter)), b"{}", fields, is_dead_letter=True)
-
-
-def _storable(value: Any) -> Any:
-    """Escape what jsonb refuses in any text: a dead letter must never be refused itself."""
-    if isinstance(value, str):
-        return value.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {key: _storable(item) for key, item in value.items()}
-    return value
+        return cls(dead_letter_queue(queue), letter_body(letter), b"{}", fields, is_dead_letter=True)

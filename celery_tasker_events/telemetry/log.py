@@ -23,6 +23,9 @@ __all__ = [
 
 logger = logging.getLogger("celery_tasker_events")
 
+#: Characters of an error's text that are told: a validator may repeat a whole payload in it.
+MAX_ERROR_LENGTH = 10_000
+
 
 def event_fields(event: DomainEvent) -> dict[str, Any]:
     """The fields that every log line about an event carries as ``extra``."""
@@ -42,6 +45,8 @@ def error_fields(error: BaseException) -> dict[str, Any]:
         message = str(error)
     except Exception as str_error:  # what tells of an error must not make a second one
         message = f"<str() of {type(error).__name__} raised {type(str_error).__name__}>"
+    if len(message) > MAX_ERROR_LENGTH:
+        message = f"{message[:MAX_ERROR_LENGTH]}... ({len(message)} characters)"
     return {"error": message.encode("utf-8", "backslashreplace").decode(), "error_type": type(error).__name__}
 
 

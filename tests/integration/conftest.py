@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
+from paying_shop import PayingShop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from services import POSTGRES, url_of
@@ -137,3 +138,17 @@ def publish_to() -> Iterator[Callable[[str], DomainEvents]]:
     yield make
     for plugin in plugins:
         plugin.close(1)
+
+
+@pytest.fixture
+def open_shop(dsn: str) -> Iterator[Callable[..., PayingShop]]:
+    """Opens shops on one database, whose tasks run in this process."""
+    shops: list[PayingShop] = []
+
+    def make(**fields: Any) -> PayingShop:
+        shops.append(PayingShop(dsn, **fields))
+        return shops[-1]
+
+    yield make
+    for shop in shops:
+        shop.events.close()

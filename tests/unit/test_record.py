@@ -5,19 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
 
 from celery_tasker_events import values
 from celery_tasker_events.durable.spool.spool import SpoolRow
-from celery_tasker_events.outcome import OutcomeKind, Snapshot
+from celery_tasker_events.outcome import OutcomeKind, Snapshot, StepOutcome
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.record import Record, to_rows
 
 from .making import make_bound, make_failure, make_outcome
+from .test_values import JSON
+from .wire import ERRORS, TEXT
+
+
+def rows_of(publication: Publication) -> list[SpoolRow]:
+    return list(to_rows(publication.outcome, publication.events, publication.event_id, publication.idempotency_key))
 
 
 def saved(publication: Publication) -> list[Record]:
-    return [Record.of(row.content) for row in to_rows(publication)]
+    return [Record.of(row.content) for row in rows_of(publication)]
 
 
 @pytest.mark.parametrize(
@@ -50,13 +58,13 @@ def test_its_span_comes_back() -> None:
 def test_each_durable_event_is_a_row_of_its_own() -> None:
     bound = (make_bound("a.b"), make_bound("a.c", delivery_mode="fast"), make_bound("a.d", delivery_mode="broadcast"))
 
-    rows = list(to_rows(Publication(make_outcome(), bound)))
+    rows = rows_of(Publication(make_outcome(), bound))
 
     assert [(row.event_name, row.namespace) for row in rows] == [("a.b", "payments"), ("a.d", "payments")]
 
 
 def test_an_event_has_the_same_id_however_often_it_is_read() -> None:
-    (row,) = to_rows(Publication(make_outcome(), (make_bound(),)))
+    (row,) = rows_of(Publication(make_outcome(), (make_bound(),)))
 
     assert Record.of(row.content).event_id == Record.of(row.content).event_id
 
@@ -74,7 +82,45 @@ def test_what_finds_the_event_again() -> None:
 
 
 def test_a_row_is_json() -> None:
-    (row,) = to_rows(Publication(make_outcome({"a": 1}), (make_bound(),)))
+    (row,) = rows_of(Publication(make_outcome({"a": 1}), (make_bound(),)))
 
     assert isinstance(row, SpoolRow)
     assert values.decode(row.content)["outcome"]["result"]["json"] == '{"a":1}'
+
+
+OUTCOMES = st.builds(
+    StepOutcome,
+    kind=st.sampled_from(OutcomeKind),
+    task_name=st.none() | TEXT,
+    task_uuid=st.none() | TEXT,
+    step_uuid=st.none() | TEXT,
+    correlation_id=TEXT,
+    attempt=st.integers(1, 9),
+    redelivered=st.booleans(),
+    fired_at=st.floats(0, 1e11),
+    fired_by=TEXT,
+    execution_time_ms=st.none() | st.floats(0, 1e9),
+    result=st.builds(Snapshot.of, JSON),
+    error=st.none() | ERRORS,
+    error_code=st.none() | TEXT,
+    inputs=st.none() | st.builds(Snapshot.of, st.tuples(st.lists(JSON, max_size=2), st.dictionaries(TEXT, JSON, max_size=2))),
+    trace=st.none(),
+)
+
+
+@given(OUTCOMES)
+def test_any_outcome_comes_back_from_its_text_as_it_was(outcome: StepOutcome) -> None:
+    record = Record.of_event(outcome, make_bound(), "event-1", "key-1")
+
+    assert Record.of(record.text() or "") == record
+
+
+@pytest.mark.parametrize("changes", [{"result": Snapshot.of(1j)}, {"correlation_id": "\ud800"}], ids=["no JSON", "no UTF-8"])
+def test_there_is_no_text_of_what_nothing_could_be_published_from(changes: dict[str, Any]) -> None:
+    assert Record.of_event(make_outcome()._replace(**changes), make_bound(), "event-1", "key-1").text() is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"outcome": {"kind": "gone"}}'])
+def test_what_is_no_record_is_told(text: str) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Record.of(text)

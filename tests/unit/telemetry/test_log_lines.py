@@ -122,9 +122,13 @@ def test_a_failing_subscriber(line: Callable[[str], dict[str, Any]], run_on_bus:
     has_all_fields(line("failed: ValueError"), "no luck", "ValueError")
 
 
-def test_a_subscriber_that_does_not_return(line: Callable[[str], dict[str, Any]], run_on_bus: Any) -> None:
+def test_a_subscriber_that_does_not_return(
+    line: Callable[[str], dict[str, Any]], run_on_bus: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     run_on_bus(lambda event: run_on_bus.released.wait(10), timeout=0.01)
 
+    # The watch logs it on a thread of its own.
+    wait_until(lambda: "has not returned" in caplog.text, "the timeout is told")
     has_all_fields(line("has not returned"), "not returned within 0.01 s", "SubscriberTimeout")
 
 
