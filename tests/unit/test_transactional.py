@@ -18,6 +18,7 @@ from celery_tasker_events.building import Publication
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.transaction import AsyncAdapter, SyncAdapter
 from celery_tasker_events.envelope import by_name
+from celery_tasker_events.errors import EventTooLarge
 from celery_tasker_events.telemetry.counters import Counters, Series
 from celery_tasker_events.telemetry.otel import Otel
 from celery_tasker_events.telemetry.telemetry import Telemetry
@@ -253,3 +254,13 @@ def test_a_cancelled_coroutine_is_told_of_and_stays_cancelled(bench: Bench) -> N
     asyncio.run(cancel())
 
     assert bench.counted() == {("failed", "transaction"): 1}
+
+
+def test_one_that_is_too_large_is_raised_before_anything_is_sent() -> None:
+    counters, adapter = Counters(), Recording()
+    publisher = TransactionalPublisher(by_name("native"), counters, Telemetry(counters), 1000)
+
+    with pytest.raises(EventTooLarge, match="tasker_events_max_event_bytes is 1000"):
+        publisher.publish(Publication(make_outcome("x" * 1000), (make_bound(),)), adapter)
+
+    assert adapter.messages == []
