@@ -105,6 +105,7 @@ OUTCOMES = st.builds(
     error_code=st.none() | TEXT,
     inputs=st.none() | st.builds(Snapshot.of, st.tuples(st.lists(JSON, max_size=2), st.dictionaries(TEXT, JSON, max_size=2))),
     trace=st.none(),
+    replacement=st.integers(0, 9),
 )
 
 
