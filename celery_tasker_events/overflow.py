@@ -66,7 +66,9 @@ class Overflow:
         self._wake = wake
         self._drop = drop
         self._on_depth = on_depth
+        # The task's thread takes this lock, so whoever holds it never waits for the disk; ``_disk`` is taken before it.
         self._changed = threading.Condition(threading.RLock())
+        self._disk = threading.RLock()
         self._waiting: deque[Publication] = deque()
         self._writing = 0
         self._on_disk = 0
@@ -95,23 +97,29 @@ class Overflow:
 
     def save(self, publications: Sequence[Publication]) -> bool:
         """Write these, before what waits here, and all of that, on the caller's thread; return whether the disk took these."""
+        if self._write(publications, first=True) is not None:
+            return False
         with self._changed:
             self._changed.wait_for(lambda: not self._writing)
-            if self._write(publications, first=True) is not None:
-                return False
-            if self._write(list(self._waiting)) is None:
-                self._waiting.clear()
-            self.is_used = self.is_used or self._on_disk > 0
-            self._on_depth()
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._writing = len(waiting)
+        refused = self._write(waiting)
+        with self._changed:
+            if refused is not None:
+                self._waiting.extendleft(reversed(waiting))
+            self._writing = 0
+            self._tell_change()
         self._wake()
         return True
 
     def adopt(self) -> None:
         """Look again for what is on disk: there is more of it now."""
-        with self._changed:
-            self._on_disk = self._spool.count(Kind.OUTCOME)
-            self.is_used = self.is_used or self._on_disk > 0
-            self._on_depth()
+        with self._disk:
+            on_disk = self._spool.count(Kind.OUTCOME)
+            with self._changed:
+                self._on_disk = on_disk
+                self._tell_change()
         self._wake()
 
     def depth(self) -> int:
@@ -121,7 +129,7 @@ class Overflow:
 
     def take(self) -> list[StoredPublication]:
         """Return the oldest that are on disk; :meth:`done` forgets them."""
-        with self._changed:
+        with self._disk:
             rows: list[StoredRow] = []
             try:
                 if self._on_disk:
@@ -129,16 +137,15 @@ class Overflow:
             except SpoolUnusable as error:
                 self._trouble.add(error, fields=functools.partial(error_fields, error))
             if not rows:
-                # What can't be read now waits for the process that adopts it.
-                self._on_disk = 0
-                self.is_used = bool(self._waiting or self._writing)
-                self._on_depth()
+                with self._changed:
+                    # What can't be read now waits for the process that adopts it.
+                    self._on_disk = 0
+                    self._tell_change()
         return [StoredPublication(row.id, self._restored(row)) for row in rows]
 
     def done(self, taken: Sequence[StoredPublication]) -> None:
         """Forget what was published."""
-        with self._changed:
-            self._on_disk -= len(taken)
+        with self._disk:
             self._done += [stored.row_id for stored in taken]
             try:
                 self._spool.remove(self._done)
@@ -146,7 +153,9 @@ class Overflow:
                 self._trouble.add(error, fields=functools.partial(error_fields, error))
             else:
                 self._done = []
-            self._on_depth()
+            with self._changed:
+                self._on_disk -= len(taken)
+                self._on_depth()
 
     def close(self) -> None:
         """End the thread; what waits in memory is written before."""
@@ -180,16 +189,22 @@ class Overflow:
             own = list(to_rows(publication.outcome, publication.events, publication.event_id, publication.idempotency_key))
             rows += own
             confirmations += [publication.confirmation] * len(own)
-        try:
-            ids = self._spool.add(rows, Kind.OUTCOME, first=first).ids if rows else []
-        except (SpoolFull, SpoolUnusable) as error:
-            return error
-        with self._changed:
-            self._on_disk += len(ids)
-            for row_id, confirmation in zip(ids, confirmations, strict=True):
-                if confirmation is not None:
-                    self._promises[row_id] = confirmation
+        with self._disk:
+            try:
+                ids = self._spool.add(rows, Kind.OUTCOME, first=first).ids if rows else []
+            except (SpoolFull, SpoolUnusable) as error:
+                return error
+            with self._changed:
+                self._on_disk += len(ids)
+                for row_id, confirmation in zip(ids, confirmations, strict=True):
+                    if confirmation is not None:
+                        self._promises[row_id] = confirmation
         return None
+
+    def _tell_change(self) -> None:
+        self.is_used = bool(self._waiting or self._writing or self._on_disk)
+        self._changed.notify_all()
+        self._on_depth()
 
     def _restored(self, row: StoredRow) -> Publication | None:
         record = Record.of(row.content)

@@ -227,3 +227,28 @@ def test_an_event_that_is_not_declared_any_more_becomes_a_dead_letter(
     )
     assert values.decode(letter["payload_text"]) is None
     assert "is not declared any more" in caplog.text
+
+
+def test_no_disk_that_hangs_while_it_is_read_holds_up_a_put(bench: Bench) -> None:
+    bench.fill()
+    bench.dispatcher.put(publication(4))
+    wait_until(lambda: bench.overflow._on_disk == 1, "it is on disk")
+    asked, release = threading.Event(), threading.Event()
+    oldest = bench.overflow._spool.oldest
+
+    def hang(*arguments: Any, **options: Any) -> Any:
+        asked.set()
+        assert release.wait(LONG)
+        return oldest(*arguments, **options)
+
+    bench.overflow._spool.oldest = hang  # type: ignore[method-assign]
+    bench.gate.set()
+    assert asked.wait(LONG)
+
+    putting = threading.Thread(target=bench.dispatcher.put, args=[publication(5)])
+    putting.start()
+    putting.join(LONG)
+    assert not putting.is_alive(), "the task's thread waits for the disk"
+    release.set()
+    assert bench.dispatcher.drain(LONG)
+    assert bench.published == ["0", "1", "2", "3", "4", "5"]
