@@ -44,9 +44,10 @@ class BoundStep:
     Attributes:
         workflows: The templates that declare events for this task. Of several, a call's workflow header picks one.
         retryable: Exceptions whose failure is a retryable one.
+        has_confirmed: Whether the task's thread waits for one of them.
     """
 
-    __slots__ = ("_by_outcome", "_by_workflow", "events", "needs_inputs", "retryable", "workflows")
+    __slots__ = ("_by_outcome", "_by_workflow", "events", "has_confirmed", "needs_inputs", "retryable", "workflows")
 
     def __init__(self, events: Iterable[BoundEvent], retryable: tuple[type[BaseException], ...] = ()) -> None:
         self.events = tuple(events)
@@ -58,6 +59,7 @@ class BoundStep:
             workflow: _by_outcome(event for event in self.events if event.workflow in (None, workflow))
             for workflow in (self.workflows if shared else ())
         }
+        self.has_confirmed = any(event.confirm for event in self.events)
         # Arguments are copied on the task's thread, so only for publishers that may look at them.
         self.needs_inputs = any(event.declaration.publisher is not None for event in self.events)
 

@@ -72,11 +72,15 @@ class Dispatcher:
         with self._gate:
             if self.closed:
                 return False
-            fits = self._channel.qsize() < self._buffer_size and not (self._overflow is not None and self._overflow.is_used)
+            waiting = self._channel.qsize()
+            fits = waiting < self._buffer_size and not (self._overflow is not None and self._overflow.is_used)
             if fits:
-                self._start()
+                if self._thread is None:
+                    self._start()
                 self._channel.put(publication)
-                self._on_depth()
+                # The first that waits is taken in no time, as a rule, and telling of it costs as much as putting it.
+                if waiting:
+                    self._on_depth()
         return fits or self._put_aside(publication)
 
     def wake(self) -> None:

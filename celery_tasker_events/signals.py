@@ -155,7 +155,7 @@ class SignalReceiver:
                 runtime=runtime,
                 inputs=_inputs(step, request.args, request.kwargs),
             )
-            self._plugin.put(Publication(outcome, events, confirmation=_confirmation(events)))
+            self._plugin.put(Publication(outcome, events, confirmation=_confirmation(step, events)))
         except (Exception, SystemExit):  # a soft time limit or user code inside the result must not reach the task
             _tell_trouble(sender)
 
@@ -264,7 +264,7 @@ class SignalReceiver:
         error, code = error_of(exception, retryable=kind is OutcomeKind.RETRYABLE_FAILURE)
         outcome = observe(kind, task.name, task_id, request, error=error, error_code=code, inputs=inputs)
         if not self._was_told(outcome):
-            self._plugin.put(Publication(outcome, events, confirmation=_confirmation(events)))
+            self._plugin.put(Publication(outcome, events, confirmation=_confirmation(step, events)))
 
     def _request_of(self, task: Task, task_id: str) -> Any:
         """The request that a failure is about: the main process does not run the task, so its current one is none."""
@@ -312,7 +312,9 @@ def _group_of(task_name: str, headers: Any, body: Any) -> Any:
     return chain[0]["options"].get("group_id") if chain else None
 
 
-def _confirmation(events: tuple[BoundEvent, ...]) -> Confirmation | None:
+def _confirmation(step: BoundStep, events: tuple[BoundEvent, ...]) -> Confirmation | None:
+    if not step.has_confirmed:
+        return None
     # Outside of a task, this is the worker's main process, which has children to look after: it never waits.
     count = sum(event.confirm for event in events) if current_task else 0
     return Confirmation(count) if count else None
