@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat; ratios within one run count, absolute times are only noted."""
+"""What the plugin costs, beside the alternatives, in one run: ``python -m benchmarks``."""
