@@ -6,13 +6,17 @@ from benchmarks.arena import Arena, Entry
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Table, at_most
 from benchmarks.tasks import QUEUE, SCHEMA
-from benchmarks.work import PlainTask, WithApplyAsync, WithHandler, WithKombu, WithPgmqClient, WithPlugin
+from benchmarks.work import PlainTask, WithApplyAsync, WithHandler, WithIdleReceivers, WithKombu, WithPgmqClient, WithPlugin
 
 __all__ = ["measure"]
 
 #: Less than the channel holds, so that what is measured is the channel and not what happens when it is full.
 TASKS = 500
 
+#: Tasks a second where they don't come in a row: a busy worker child's.
+PACE, PACED_ROUNDS = 500, 5
+
+IDLE = "two receivers that do nothing"
 NONE, UNDECLARED, PLUGIN = "no plugin", "plugin, nothing declared", "plugin, one durable event"
 VALIDATED, HANDLER = "the same, with a schema", "handler with psycopg_pool"
 
@@ -21,6 +25,7 @@ def measure(bench: Bench) -> list[Table]:
     durable = {"delivery_mode": "durable"}
     entries: list[Entry] = [
         (NONE, PlainTask, ()),
+        (IDLE, WithIdleReceivers, ()),
         (UNDECLARED, WithPlugin, (bench.new_database(QUEUE), None)),
         (PLUGIN, WithPlugin, (bench.new_database(QUEUE), durable)),
         (VALIDATED, WithPlugin, (bench.new_database(QUEUE), {**durable, "schema": SCHEMA})),
@@ -40,8 +45,16 @@ def measure(bench: Bench) -> list[Table]:
                 arena.figures("held"),
                 notes=["Elapsed time: whatever else runs on the machine counts, too."],
             ),
-            _process_table(arena.figures("process")),
+            _process_table("3. CPU of the whole process, until all is committed", arena.figures("process")),
+            _process_table(f"3. The same at {PACE} tasks a second, as in a busy child of a worker", _paced(bench, arena)),
         ]
+
+
+def _paced(bench: Bench, arena: Arena) -> list[Figure]:
+    figures = {seat.name: Figure(seat.name) for seat in arena.seats}
+    for seat in arena.turns(1 if bench.quick else PACED_ROUNDS):
+        figures[seat.name].taken.append(seat.call("paced_cpu", PACE, bench.times(PACE)) * 1e6)
+    return list(figures.values())
 
 
 def _thread_table(figures: list[Figure]) -> Table:
@@ -51,13 +64,14 @@ def _thread_table(figures: list[Figure]) -> Table:
         at_most(f"{PLUGIN}, added", added[PLUGIN], 10),
         at_most(f"{PLUGIN} / {HANDLER}, added", added[PLUGIN] / added[HANDLER], 1 / 30),
         at_most(f"{UNDECLARED}, added", added[UNDECLARED], 0.5),
+        at_most(f"{UNDECLARED}, above {IDLE}", added[UNDECLARED] - added[IDLE], 0.5),
     ]
     table.notes = ["CPU alone: a handler waits for its server's answer on top of it."]
     return table
 
 
-def _process_table(figures: list[Figure]) -> Table:
-    table = Table("3. CPU of the whole process, until all is committed", "µs per task", figures, figures[0])
+def _process_table(title: str, figures: list[Figure]) -> Table:
+    table = Table(title, "µs per task", figures, figures[0])
     added = {figure.name: table.added(figure) for figure in figures}
     table.goals = [at_most(f"{name} / {HANDLER}, added", added[name] / added[HANDLER], 1 / 4) for name in (PLUGIN, VALIDATED)]
     return table

@@ -11,7 +11,7 @@ __all__ = ["NAMESPACE", "QUEUE", "RESULT", "SCHEMA", "event_of", "no_op"]
 NAMESPACE = "payments"
 QUEUE = f"{NAMESPACE}_domain_events"
 
-#: An event with it has about 500 bytes on the plugin's wire, and 600 with all that surrounds it.
+#: An event that tells of it has about 600 bytes on the wire.
 RESULT = {"transaction_id": "TXN-1", "amount": 99.99, "currency": "EUR"}
 
 SCHEMA = {
@@ -39,7 +39,12 @@ def event_of(payload: Mapping[str, Any]) -> dict[str, Any]:
         "event_name": "payment.processed",
         "event_version": "1.0",
         "payload": payload,
-        "execution_result": {"success": True, "status": "completed", "error": None, "metadata": {"attempt": 1}},
+        "execution_result": {
+            "success": True,
+            "status": "completed",
+            "error": None,
+            "metadata": {"attempt": 1, "redelivered": False, "execution_time_ms": 0.2},
+        },
         "metadata": {
             "task_uuid": _ID,
             "step_uuid": _ID,
@@ -47,5 +52,7 @@ def event_of(payload: Mapping[str, Any]) -> dict[str, Any]:
             "namespace": NAMESPACE,
             "correlation_id": _ID,
             "fired_at": "2025-12-01T10:00:00.123456Z",
+            "fired_by": "bench@host",
+            "idempotency_key": _ID.replace("-", ""),
         },
     }

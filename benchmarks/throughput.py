@@ -8,8 +8,12 @@ import psycopg
 from benchmarks.arena import Arena, Entry
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Table, at_least
-from benchmarks.tasks import QUEUE, SCHEMA, event_of, no_op
-from benchmarks.work import ROOM, WithHandler, WithPgmqClient, WithPlugin, pgmq_client
+from benchmarks.tasks import NAMESPACE, QUEUE, SCHEMA, event_of, no_op
+from benchmarks.work import ROOM, PlainTask, WithHandler, WithPgmqClient, WithPlugin, pgmq_client
+from celery_tasker_events.durable.message import DurableMessage
+from celery_tasker_events.durable.pool import make_pool
+from celery_tasker_events.durable.writer import DurableWriter
+from celery_tasker_events.telemetry.counters import Counters
 
 __all__ = ["measure"]
 
@@ -17,6 +21,7 @@ EVENTS = 10_000
 ROUNDS = 7
 
 PLUGIN, HANDLER, COPY = "plugin, with a schema", "handler with psycopg_pool", "raw COPY"
+WRITER, TASKS = "the plugin's writer alone", "no plugin: tasks without events"
 CLIENT = "handler with the pgmq client"
 
 
@@ -59,6 +64,25 @@ class RawCopy:
         self._connection.close()
 
 
+class WriterAlone:
+    """The plugin's own way to the database, from messages that are made already: without Celery and the rest of the plugin."""
+
+    def __init__(self, dsn: str) -> None:
+        self._writer = DurableWriter(lambda: make_pool(dsn), 1_000_000, Counters(), log_dropped=True)
+        fields = {"event_name": "payment.processed", "namespace": NAMESPACE}
+        self._message = DurableMessage(QUEUE, orjson.dumps(event_of(no_op())), b"{}", fields)
+
+    def run(self, times: int) -> None:
+        for _ in range(times):
+            self._writer.send(self._message)
+
+    def settle(self) -> None:
+        assert self._writer.drain(120), "not drained within two minutes"
+
+    def close(self) -> None:
+        self._writer.close(5)
+
+
 def measure(bench: Bench) -> list[Table]:
     declared = {"delivery_mode": "durable", "schema": SCHEMA}
     entries: list[Entry] = [
@@ -66,6 +90,8 @@ def measure(bench: Bench) -> list[Table]:
         (HANDLER, WithHandler, (bench.new_database(QUEUE),)),
         (CLIENT, WithPgmqClient, (bench.new_database(QUEUE),)),
         ("pgmq client, send_batch(100)", SendBatch, (bench.new_database(QUEUE),)),
+        (WRITER, WriterAlone, (bench.new_database(QUEUE),)),
+        (TASKS, PlainTask, ()),
         (COPY, RawCopy, (bench.new_database(QUEUE),)),
     ]
     with Arena(entries) as arena:
@@ -79,8 +105,12 @@ def measure(bench: Bench) -> list[Table]:
             figures,
             goals=[
                 at_least(f"{PLUGIN} / {COPY}, by maxima", best[PLUGIN] / best[COPY], 0.5),
+                at_least(f"{WRITER} / {COPY}, by maxima", best[WRITER] / best[COPY], 0.5),
                 at_least(f"{PLUGIN} / {HANDLER}, by maxima", best[PLUGIN] / best[HANDLER], 10),
             ],
-            notes=["Plugin and handlers run a Celery task for each event, on the same thread; send_batch and COPY do not."],
+            notes=[
+                "Plugin and handlers run a Celery task for each event in their process; the writer, send_batch and COPY do not.",
+                f"Tasks and events of one process share its one interpreter lock: {TASKS} bounds what has a task.",
+            ],
         )
     ]

@@ -24,6 +24,7 @@ __all__ = [
     "PlainTask",
     "WithApplyAsync",
     "WithHandler",
+    "WithIdleReceivers",
     "WithKombu",
     "WithPgmqClient",
     "WithPlugin",
@@ -79,6 +80,13 @@ class PlainTask:
     def run_paced(self, rate: float, times: int) -> float:
         return paced(lambda: self.run(1), rate, times)
 
+    def paced_cpu(self, rate: float, times: int) -> float:
+        """Seconds of CPU of the process for each task, at this rate in tasks a second, until all is settled."""
+        started = time.process_time()
+        self.run_paced(rate, times)
+        self.settle()
+        return (time.process_time() - started) / times
+
     def settle(self) -> None:
         """Nothing was set off."""
 
@@ -126,6 +134,18 @@ class WithReceiver(PlainTask):
 
     def _on_success(self, sender: Any = None, result: Any = None, **_: Any) -> None:
         self.tell(event_of(result))
+
+
+class WithIdleReceivers(PlainTask):
+    """The least that anything costs which listens to tasks: receivers, of the signals that the plugin needs, that do nothing."""
+
+    def prepare(self) -> None:
+        signals.task_prerun.connect(_ignore, weak=False)
+        signals.task_success.connect(_ignore, weak=False)
+
+
+def _ignore(**_: Any) -> None:
+    """Celery passes all by keywords."""
 
 
 class _WithDatabase(WithReceiver):
