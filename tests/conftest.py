@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services import summary_of
 
 from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
@@ -20,10 +22,16 @@ _numbers = itertools.count()
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
 
 
+def _roomy_memory() -> str | None:
+    """A folder in memory, where there is one with room: hundreds of databases are made and deleted, a thousand files each."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 4 * 1024**3 else None
+
+
 def _server() -> EmbeddedPostgres:
     # Not under pytest's own folder: run as root, pytest closes that folder to the user that Postgres runs as whenever
     # another session starts.
-    return EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="pg-")), delete=True)
+    return EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="pg-", dir=_roomy_memory())), delete=True)
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +56,23 @@ def new_database(postgres: EmbeddedPostgres) -> Callable[..., str]:
 
 
 @pytest.fixture
-def dsn(new_database: Callable[..., str]) -> str:
+def dsn(new_database: Callable[..., str]) -> Iterator[str]:
     """DSN of a fresh database with PGMQ and no queues."""
-    return new_database()
+    yield (made := new_database())
+    _drop(made)
 
 
 @pytest.fixture
-def bare_dsn(new_database: Callable[..., str]) -> str:
+def bare_dsn(new_database: Callable[..., str]) -> Iterator[str]:
     """DSN of a fresh database without PGMQ."""
-    return new_database("template1")
+    yield (made := new_database("template1"))
+    _drop(made)
+
+
+def _drop(dsn: str) -> None:
+    name = conninfo_to_dict(dsn)["dbname"]
+    with psycopg.connect(make_conninfo(dsn, dbname="postgres"), autocommit=True) as connection:
+        connection.execute(f'drop database "{name}" with (force)')
 
 
 @pytest.fixture
