@@ -164,8 +164,8 @@ class Stranger:
 def test_a_signal_with_nothing_in_it_is_no_error_of_ours(bench: Bench, signal: Any, sender: Any) -> None:
     responses = signal.send(sender=sender)
 
-    # Celery hands back what a receiver raised.
-    assert [response for receiver, response in responses if receiver.__module__.startswith("celery_tasker_events")] == [None]
+    # Celery hands back what a receiver raised. Other tests' plugins may still be there to be collected.
+    assert {response for receiver, response in responses if receiver.__module__.startswith("celery_tasker_events")} == {None}
     assert bench.heard() == []
 
 
