@@ -7,6 +7,7 @@ from celery.bin.base import handle_preload_options
 
 from celery_tasker_events.cli.catalog import catalog
 from celery_tasker_events.cli.check import check
+from celery_tasker_events.cli.diff import diff
 from celery_tasker_events.cli.dlq import dlq
 from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.cli.queues import queues
@@ -27,5 +28,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-for command in (catalog, check, dlq, grants, queues, setup, show, spool, status, tail, trace):
+for command in (catalog, check, diff, dlq, grants, queues, setup, show, spool, status, tail, trace):
     domain_events.add_command(command)

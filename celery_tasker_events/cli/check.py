@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
 from celery_tasker_events.cli.app import plugin_of
-from celery_tasker_events.cli.checking import Report, check_app, check_files
+from celery_tasker_events.cli.checking import Report, check_app
+from celery_tasker_events.cli.declared import as_pattern, files_report
 from celery_tasker_events.errors import Problem
 
 __all__ = ["check"]
@@ -29,23 +27,17 @@ def check(ctx: click.Context, strict: bool, form: str, environment: str | None, 
     A FILE may be a glob pattern; without any the app's tasker_events_templates are checked. Exits with 1 if something
     is wrong.
     """
-    patterns = [_pattern(file) for file in files]
+    patterns = [as_pattern(file) for file in files]
     if ctx.obj is not None:
         report = check_app(plugin_of(ctx), patterns, environment)
     elif patterns:
-        # A program's own folder is first on Python's path, not where it is called from, which Celery adds too.
-        sys.path.insert(0, str(Path.cwd()))
-        report = check_files(patterns, environment)
+        report = files_report(patterns, environment)
     else:
         raise click.UsageError("no task template: give files or patterns, such as 'config/tasks/**/*.yaml'")
     findings = sorted(_findings(report, strict), key=lambda finding: (finding[1].source, finding[1].line or 0))
     click.echo(_as_json(report, findings) if form == "json" else _as_text(report, findings))
     if any(severity == "error" for severity, _ in findings):
         ctx.exit(1)
-
-
-def _pattern(file: str) -> str:
-    return glob.escape(file) if Path(file).exists() else file
 
 
 def _findings(report: Report, strict: bool) -> Iterator[tuple[str, Problem]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celery_tasker_events.cli.describe import describe
+from celery_tasker_events.contract.entry import CatalogEntry
+from celery_tasker_events.contract.templates import template_entries
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.errors import ConfigurationError, Problem
 from celery_tasker_events.plugin import DomainEvents
@@ -54,25 +55,18 @@ class Report:
 
     def events(self) -> list[Mapping[str, Any]]:
         """All events, as JSON data: those of the templates, then those of decorators."""
-        return [*self._template_events(), *self.decorated]
+        located = [
+            {**entry.as_json(), "file": declared.source, "line": declared.line} for entry, declared in self._template_entries()
+        ]
+        return [*located, *self.decorated]
 
-    def _template_events(self) -> Iterator[Mapping[str, Any]]:
+    def entries(self) -> list[CatalogEntry]:
+        """The events of the templates."""
+        return [entry for entry, _ in self._template_entries()]
+
+    def _template_entries(self) -> Iterator[tuple[CatalogEntry, DeclaredEvent]]:
         for template in self.templates:
-            for declared in template.events:
-                yield self._event(template, declared, None)
-            for step in template.steps:
-                for declared in step.events:
-                    yield self._event(template, declared, step.name)
-
-    def _event(self, template: TaskTemplate, declared: DeclaredEvent, step: str | None) -> Mapping[str, Any]:
-        described = describe(
-            declared.declaration,
-            declared.declaration.namespace or template.namespace,
-            task=self.tasks.get((template.workflow, step)) if step else None,
-            step=step,
-            workflow=template.workflow,
-        )
-        return {**described, "file": declared.source, "line": declared.line}
+            yield from template_entries(template, self.tasks)
 
 
 def check_files(files: Iterable[str], environment: str | None) -> Report:
@@ -106,8 +100,10 @@ def check_app(plugin: DomainEvents, files: Sequence[str], environment: str | Non
     for task, step in catalog.steps().items():
         for bound in step.events:
             if bound.workflow is None:
-                described = describe(bound.declaration, bound.namespace, task=task, step=bound.step_name, workflow=None)
-                decorated.append({**described, "file": None, "line": None})
+                entry = CatalogEntry.of(
+                    bound.declaration, bound.namespace, task=task, step=bound.step_name, workflow=None, template_version=None
+                )
+                decorated.append({**entry.as_json(), "file": None, "line": None})
             elif bound.step_name is not None:
                 tasks[bound.workflow, bound.step_name] = task
     return Report(catalog.templates, [*catalog.problems, *catalog.unbound], catalog.warnings, tasks=tasks, decorated=decorated)

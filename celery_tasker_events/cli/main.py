@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from celery_tasker_events.cli.catalog import catalog
 from celery_tasker_events.cli.check import check
 from celery_tasker_events.cli.consume import consume
+from celery_tasker_events.cli.diff import diff
 from celery_tasker_events.cli.dlq import dlq
 from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.cli.queues import queues
@@ -23,5 +25,5 @@ def main() -> None:
     """Domain events without a Celery app. With one: celery -A <your app> domain-events."""
 
 
-for command in (check, consume, dlq, grants, queues, show, tail, trace):
+for command in (catalog, check, consume, diff, dlq, grants, queues, show, tail, trace):
     main.add_command(command)

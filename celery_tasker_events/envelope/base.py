@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import datetime
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from celery_tasker_events import values
 from celery_tasker_events.event import DomainEvent, EventMetadata
 
-__all__ = ["METADATA_FIELDS", "Envelope", "metadata_of", "read_metadata", "read_timestamp", "timestamp", "workflow_group"]
+__all__ = [
+    "METADATA_FIELDS",
+    "Envelope",
+    "metadata_of",
+    "metadata_schema",
+    "object_schema",
+    "read_metadata",
+    "read_timestamp",
+    "timestamp",
+    "workflow_group",
+]
 
 #: What every event tells of its origin, in the order in which it stands on the wire.
 METADATA_FIELDS = (
@@ -30,6 +40,10 @@ class Envelope(ABC):
 
     #: The value of ``tasker_events_envelope``.
     name: ClassVar[str]
+    #: Media type of a message.
+    content_type: ClassVar[str] = "application/json"
+    #: Where the correlation id is in a message, as a JSON pointer.
+    correlation_id: ClassVar[str] = "/metadata/correlation_id"
 
     @abstractmethod
     def to_message(self, event: DomainEvent, traceparent: str | None = None) -> bytes:
@@ -53,6 +67,16 @@ class Envelope(ABC):
     @abstractmethod
     def recognises(self, message: Mapping[str, Any]) -> bool:
         """Return whether the message is in this envelope; a message is in one at most."""
+
+    @abstractmethod
+    def json_schema(self, name: str, version: str, namespace: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the JSON Schema of the messages of one event, in keywords that mean the same from draft 4 on.
+
+        Args:
+            name: The event's name.
+            version: The event's version.
+            payload: JSON Schema of its payload.
+        """
 
     def headers(self, event: DomainEvent, traceparent: str | None = None) -> bytes:
         """Return the PGMQ headers of the event: ``x-pgmq-group`` lets grouped reads give each workflow in order.
@@ -95,6 +119,29 @@ def metadata_of(event: DomainEvent) -> dict[str, Any]:
         "fired_by": metadata.fired_by,
         "idempotency_key": metadata.idempotency_key,
     }
+
+
+def object_schema(properties: Mapping[str, Any], optional: Collection[str] = ()) -> dict[str, Any]:
+    """Return the JSON Schema of an object that may have more fields than these, and has all that are not optional."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": dict(properties)}
+
+
+def metadata_schema(namespace: str) -> dict[str, Any]:
+    """Return the JSON Schema of what :func:`metadata_of` returns."""
+    text: dict[str, Any] = {"type": "string"}
+    text_or_null: dict[str, Any] = {"type": ["string", "null"]}
+    properties = {
+        "task_uuid": text_or_null | {"description": "Id of the workflow: Celery's root id."},
+        "step_uuid": text_or_null | {"description": "Id of the step: the Celery task's id."},
+        "step_name": text_or_null | {"description": "Name of the step."},
+        "namespace": {"enum": [namespace]},
+        "correlation_id": text | {"description": "Ties together all that one workflow, or one caller, set off."},
+        "fired_at": text | {"format": "date-time", "description": "When the outcome was known, UTC."},
+        "fired_by": text | {"description": "The worker's node name, or the host's name."},
+        "idempotency_key": text | {"description": "The same for the same event of the same attempt of the same step."},
+    }
+    return object_schema(properties)
 
 
 def read_metadata(message_metadata: Mapping[str, Any]) -> EventMetadata:

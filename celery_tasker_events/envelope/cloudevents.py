@@ -16,7 +16,14 @@ from typing import Any
 from urllib.parse import quote
 
 from celery_tasker_events import values
-from celery_tasker_events.envelope.base import METADATA_FIELDS, Envelope, metadata_of, read_metadata, workflow_group
+from celery_tasker_events.envelope.base import (
+    METADATA_FIELDS,
+    Envelope,
+    metadata_of,
+    object_schema,
+    read_metadata,
+    workflow_group,
+)
 from celery_tasker_events.envelope.native import execution_of, read_execution
 from celery_tasker_events.event import DomainEvent
 
@@ -36,6 +43,8 @@ _BANNED = re.compile(
 
 class CloudEventsEnvelope(Envelope):
     name = "cloudevents"
+    content_type = "application/cloudevents+json"
+    correlation_id = "/correlationid"
 
     def to_message(self, event: DomainEvent, traceparent: str | None = None) -> bytes:
         metadata, result = event.metadata, event.execution_result
@@ -86,6 +95,27 @@ class CloudEventsEnvelope(Envelope):
 
     def recognises(self, message: Mapping[str, Any]) -> bool:
         return message.get("specversion") == "1.0" and "executionresult" in message
+
+    def json_schema(self, name: str, version: str, namespace: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        always = {
+            "specversion": {"enum": ["1.0"]},
+            "id": {"type": "string", "description": "UUIDv7, unique for each event."},
+            "source": {"type": "string", "description": "Which step of which namespace: /<namespace>/<step name>."},
+            "type": {"enum": [name]},
+            "datacontenttype": {"enum": ["application/json"]},
+            "time": {"type": "string", "format": "date-time", "description": "When the outcome was known, UTC."},
+            "namespace": {"enum": [namespace]},
+            "success": {"type": "boolean"},
+            "executionresult": {"type": "string", "description": "The whole execution result, as JSON text."},
+            "data": payload,
+        }
+        texts = {attribute: {"type": "string"} for attribute in (*_ATTRIBUTES.values(), *_HINTS)}
+        sometimes = {**texts, "eventversion": {"enum": [version]}, "attempt": {"type": "integer"}}
+        return object_schema({**sometimes, **always}, optional=sometimes.keys() - always.keys())
+
+
+#: Attributes that are there where a CloudEvent may have their value.
+_HINTS = ("subject", "partitionkey", "status", "errortype", "traceparent", "moremetadata")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery_tasker_events import values
-from celery_tasker_events.envelope.base import Envelope, metadata_of, read_metadata
+from celery_tasker_events.envelope.base import Envelope, metadata_of, metadata_schema, object_schema, read_metadata
 from celery_tasker_events.event import DomainEvent, ExecutionResult, StepError
 
 __all__ = ["NativeEnvelope", "execution_of", "read_execution"]
@@ -39,6 +39,30 @@ class NativeEnvelope(Envelope):
 
     def recognises(self, message: Mapping[str, Any]) -> bool:
         return "execution_result" in message and "event_id" in message
+
+    def json_schema(self, name: str, version: str, namespace: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        return object_schema(
+            {
+                "event_id": {"type": "string", "description": "UUIDv7, unique for each event."},
+                "event_name": {"enum": [name]},
+                "event_version": {"enum": [version]},
+                "payload": payload,
+                "execution_result": _EXECUTION_SCHEMA,
+                "metadata": metadata_schema(namespace),
+            }
+        )
+
+
+_ERROR = {"type": {"type": "string"}, "message": {"type": "string"}, "retryable": {"type": "boolean"}}
+
+_EXECUTION_SCHEMA = object_schema(
+    {
+        "success": {"type": "boolean"},
+        "status": {"type": "string", "description": "completed, retrying, failed, or published for an event published by hand."},
+        "error": object_schema(_ERROR) | {"type": ["object", "null"]},
+        "metadata": {"type": "object", "description": "execution_time_ms (milliseconds), attempt (1 is the first), redelivered."},
+    }
+)
 
 
 def execution_of(event: DomainEvent) -> dict[str, Any]:

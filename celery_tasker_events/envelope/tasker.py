@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery_tasker_events import values
-from celery_tasker_events.envelope.base import Envelope, metadata_of, read_metadata
+from celery_tasker_events.envelope.base import Envelope, metadata_of, metadata_schema, object_schema, read_metadata
 from celery_tasker_events.event import DomainEvent, ExecutionResult, StepError
 
 __all__ = ["TaskerEnvelope"]
@@ -67,6 +67,36 @@ class TaskerEnvelope(Envelope):
             and isinstance(payload, Mapping)
             and payload.keys() >= {"task_sequence_step", "execution_result", "payload"}
         )
+
+    def json_schema(self, name: str, version: str, namespace: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        return object_schema(
+            {
+                "event_id": {"type": "string", "description": "UUIDv7, unique for each event."},
+                "event_name": {"enum": [name]},
+                "event_version": {"enum": [version]},
+                "payload": object_schema(
+                    {
+                        "task_sequence_step": {"type": "object", "description": "The step, as tasker-core's types describe it."},
+                        "execution_result": _EXECUTION_SCHEMA,
+                        "payload": payload,
+                    }
+                ),
+                "metadata": metadata_schema(namespace),
+            }
+        )
+
+
+_ERROR = {"message": {"type": "string"}, "error_type": {"type": "string"}, "retryable": {"type": "boolean"}}
+
+_EXECUTION_SCHEMA = object_schema(
+    {
+        "step_uuid": {"type": "string"},
+        "success": {"type": "boolean"},
+        "status": {"type": "string", "description": "completed, retrying, failed, or published for an event published by hand."},
+        "error": object_schema(_ERROR) | {"type": ["object", "null"]},
+        "metadata": object_schema({"execution_time_ms": {"type": "integer"}, "custom": {"type": "object"}}),
+    }
+)
 
 
 def _task_sequence_step(event: DomainEvent) -> dict[str, Any]:

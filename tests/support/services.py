@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 
@@ -55,8 +55,13 @@ def path_of(program: str, package: str, folders: Iterable[str] = ("/usr/sbin", "
     """
     path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
     if path is None:
-        pytest.skip(f"{_SKIPPED_PROGRAM}apt-get install {package}")
+        skip_without_program(f"apt-get install {package}")
     return path
+
+
+def skip_without_program(how_to_get_it: str) -> NoReturn:
+    """Skip the test; the summary of the run says how to get what it needs."""
+    pytest.skip(f"{_SKIPPED_PROGRAM}{how_to_get_it}")
 
 
 def summary_of(reports: list[pytest.TestReport]) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import orjson
 import pytest
 from hypothesis import given
@@ -40,6 +41,12 @@ def sent(wire: Envelope, event: DomainEvent) -> Any:
     return orjson.loads(wire.to_message(event))
 
 
+def resolve_pointer(document: Any, pointer: str) -> Any:
+    for part in pointer.removeprefix("/").split("/"):
+        document = document[part]
+    return document
+
+
 def test_these_are_the_envelopes() -> None:
     assert envelope.NAMES == ("cloudevents", "native", "tasker")
 
@@ -58,6 +65,38 @@ def test_any_message_is_recognised_by_its_own_envelope_alone_and_can_be_read(wir
     assert [name for name in envelope.NAMES if envelope.by_name(name).recognises(message)] == [wire.name]
     assert envelope.recognise(message) is wire
     assert envelope.read(message) == event
+
+
+@all_envelopes
+@pytest.mark.parametrize("draft", [jsonschema.Draft4Validator, jsonschema.Draft7Validator, jsonschema.Draft202012Validator])
+@given(event=EVENTS)
+def test_any_message_is_valid_by_the_schema_of_its_envelope(wire: Envelope, draft: Any, event: DomainEvent) -> None:
+    message = sent(wire, event)
+    schema = wire.json_schema(event.event_name, event.event_version, event.metadata.namespace, {})
+
+    draft.check_schema(schema)
+    draft(schema).validate(message)
+
+
+@all_envelopes
+def test_the_schema_of_an_envelope_is_that_of_one_event_and_its_payload(wire: Envelope) -> None:
+    message = sent(wire, FAILED)
+    name, version, namespace = FAILED.event_name, FAILED.event_version, FAILED.metadata.namespace
+    payload = {"required": ["reason"], "properties": {"reason": {"enum": ["no funds"]}}}
+    right = wire.json_schema(name, version, namespace, payload)
+    others = [
+        wire.json_schema("other.event", version, namespace, payload),
+        wire.json_schema(name, "2.0", namespace, payload),
+        wire.json_schema(name, version, "other", payload),
+        wire.json_schema(name, version, namespace, {"required": ["other"]}),
+    ]
+
+    assert [jsonschema.Draft7Validator(schema).is_valid(message) for schema in (right, *others)] == [True] + 4 * [False]
+
+
+@all_envelopes
+def test_an_envelope_knows_where_its_messages_have_the_correlation_id(wire: Envelope) -> None:
+    assert resolve_pointer(sent(wire, FAILED), wire.correlation_id) == FAILED.metadata.correlation_id
 
 
 @all_envelopes
@@ -204,7 +243,7 @@ def test_a_new_envelope_is_one_new_file(tmp_path: Path) -> None:
         "from celery_tasker_events.envelope.base import Envelope\n"
         "class Newcomer(Envelope):\n"
         "    name = 'newcomer'\n"
-        "    to_message = from_message = recognises = lambda self, *_: b'news'\n"
+        "    to_message = from_message = recognises = json_schema = lambda self, *_: b'news'\n"
     )
     program = (
         "from celery_tasker_events import envelope, settings\n"

@@ -14,13 +14,15 @@ from celery_tasker_events import BasePublisher, DomainEvents, publishes_events
 TEMPLATE = """\
 name: checkout
 namespace_name: payments
+version: 1.2.0
 domain_events:
   - {name: checkout.flagged, delivery_mode: fast}
 steps:
   - name: charge
     handler: {task: shop.pay}
     publishes_events:
-      - {name: payment.processed, delivery_mode: broadcast, version: "2.0", publisher: CardPublisher}
+      - {name: payment.processed, delivery_mode: broadcast, version: "2.0", publisher: CardPublisher,
+         description: The order is paid, schema: {type: object}}
 """
 
 
@@ -69,6 +71,9 @@ def test_json_has_an_object_for_each_event(run_celery: Any, checkout: Celery) ->
         "queue": "payments_domain_events",
         "publisher": "CardPublisher",
         "version": "2.0",
+        "template_version": "1.2.0",
+        "description": "The order is paid",
+        "schema": {"type": "object"},
     }
     assert (failed["template"], failed["condition"], failed["publisher"]) == (None, "permanent_failure", None)
     assert (flagged["task"], flagged["condition"], flagged["queue"]) == (None, None, None)
@@ -93,7 +98,7 @@ def test_a_step_whose_task_is_unknown_is_told_beside_the_others(run_celery: Any,
     result = run_celery(checkout, "catalog", "--format", "json")
 
     assert result.exit_code == 0
-    assert f"{path}:6: step 'charge' names no Celery task (shop.gone)." in result.stderr
+    assert f"{path}:7: step 'charge' names no Celery task (shop.gone)." in result.stderr
     assert [event["event"] for event in json.loads(result.stdout)] == ["payment.failed", "checkout.flagged"]
 
 
@@ -103,7 +108,7 @@ def test_what_is_wrong_is_told_in_place_of_half_a_catalog(run_celery: Any, check
     result = run_celery(checkout, "catalog")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "template.yaml:9: unknown delivery_mode 'brodcast'. Did you mean 'broadcast'?" in result.stderr
+    assert "template.yaml:10: unknown delivery_mode 'brodcast'. Did you mean 'broadcast'?" in result.stderr
 
 
 def test_an_app_that_declares_nothing_says_so(run_celery: Any, shop: tuple[Celery, DomainEvents]) -> None:

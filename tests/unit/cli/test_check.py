@@ -179,6 +179,9 @@ def test_json_lists_templates_steps_events_and_problems(run_alone: Any, write_te
         "queue": "payments_domain_events",
         "publisher": None,
         "version": "2.0",
+        "template_version": None,
+        "description": "",
+        "schema": None,
         "file": "x.yaml",
         "line": 9,
     }
