@@ -17,6 +17,7 @@ from celery_tasker_events.cli.spool import spool
 from celery_tasker_events.cli.status import status
 from celery_tasker_events.cli.tail import tail
 from celery_tasker_events.cli.trace import trace
+from celery_tasker_events.cli.types import types
 
 __all__ = ["domain_events"]
 
@@ -28,5 +29,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-for command in (catalog, check, diff, dlq, grants, queues, setup, show, spool, status, tail, trace):
+for command in (catalog, check, diff, dlq, grants, queues, setup, show, spool, status, tail, trace, types):
     domain_events.add_command(command)

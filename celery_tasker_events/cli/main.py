@@ -14,6 +14,7 @@ from celery_tasker_events.cli.queues import queues
 from celery_tasker_events.cli.show import show
 from celery_tasker_events.cli.tail import tail
 from celery_tasker_events.cli.trace import trace
+from celery_tasker_events.cli.types import types
 from celery_tasker_events.version import __version__
 
 __all__ = ["main"]
@@ -25,5 +26,5 @@ def main() -> None:
     """Domain events without a Celery app. With one: celery -A <your app> domain-events."""
 
 
-for command in (catalog, check, consume, diff, dlq, grants, queues, show, tail, trace):
+for command in (catalog, check, consume, diff, dlq, grants, queues, show, tail, trace, types):
     main.add_command(command)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from celery_tasker_events.contract.subschemas import resolve
+from celery_tasker_events.contract.flattening import flattened
 from celery_tasker_events.errors import ConfigurationError, SchemaViolation
 from celery_tasker_events.schema import PayloadValidator
 
@@ -74,7 +74,7 @@ class _Maker:
             raise ValueError("it is too deep")
         if not isinstance(schema, Mapping):
             return "text"
-        schema = self._flat(schema)
+        schema = flattened(self._root, schema)
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -86,31 +86,6 @@ class _Maker:
                 rest = {key: value for key, value in schema.items() if key != keyword}
                 return self.value({"allOf": [rest, schema[keyword][0]]}, depth + 1)
         return getattr(self, f"_{_type_of(schema)}")(schema, depth)
-
-    def _flat(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The schema with its reference followed and its ``allOf`` merged."""
-        merged: dict[str, Any] = {}
-        for part in self._parts(schema, 0):
-            for key, value in part.items():
-                if key == "properties" and "properties" in merged:
-                    both = {name: {"allOf": [merged[key][name], value[name]]} for name in merged[key].keys() & value.keys()}
-                    merged[key] = {**merged[key], **value, **both}
-                elif key == "required" and isinstance(value, list) and "required" in merged:
-                    merged[key] = [*merged[key], *value]
-                else:
-                    merged[key] = value
-        return merged
-
-    def _parts(self, schema: Any, depth: int) -> Iterator[Mapping[str, Any]]:
-        if depth > _MAX_DEPTH:
-            raise ValueError("its references go round in circles")
-        if not isinstance(schema, Mapping):
-            return
-        if isinstance(schema.get("$ref"), str):
-            yield from self._parts(resolve(self._root, schema["$ref"]), depth + 1)
-        for part in schema.get("allOf", ()):
-            yield from self._parts(part, depth + 1)
-        yield {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
 
     def _object(self, schema: Mapping[str, Any], depth: int) -> Any:
         properties, required = schema.get("properties", {}), schema.get("required", [])

@@ -163,7 +163,9 @@ def test_another_draft_says_which_it_is(dialect: str, form: str) -> None:
 
 
 def test_the_same_events_make_the_same_document_in_whatever_order_they_come() -> None:
-    documents = {json.dumps(document_of(list(order))) for order in itertools.permutations(ENTRIES, len(ENTRIES))}
+    documents = {
+        json.dumps(document_of(list(order))) for order in itertools.islice(itertools.permutations(ENTRIES), 0, None, 500)
+    }
 
     assert len(documents) == 1
 
