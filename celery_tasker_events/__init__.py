@@ -20,6 +20,7 @@ from celery_tasker_events.errors import (
     UnsupportedConnection,
 )
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, StepError
+from celery_tasker_events.event_type import EventType
 from celery_tasker_events.plugin import DomainEvents
 from celery_tasker_events.publisher import BasePublisher, GenericPublisher, StepContext, StepResult
 
@@ -34,6 +35,7 @@ __all__ = [
     "EventDeclaration",
     "EventMetadata",
     "EventStream",
+    "EventType",
     "ExecutionResult",
     "GenericPublisher",
     "LoggingSubscriber",

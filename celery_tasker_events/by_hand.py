@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from celery import current_task
 
@@ -17,6 +17,7 @@ from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.transaction import AsyncAdapter, AsyncConnection, SyncAdapter, SyncConnection, adapter_of
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import new_event_id
+from celery_tasker_events.event_type import EventType
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.propagation import workflow_of
 from celery_tasker_events.running import running_step
@@ -25,6 +26,8 @@ from celery_tasker_events.settings import Settings
 from celery_tasker_events.telemetry.log import current_error_fields, logger
 
 __all__ = ["PublishesByHand"]
+
+P = TypeVar("P")
 
 #: Attribute of a task request: how often this attempt has published each event by hand.
 _PUBLISHED_BY_HAND = "_tasker_events_by_hand"
@@ -46,6 +49,40 @@ class PublishesByHand(ABC):
 
     @abstractmethod
     def _current_runtime(self) -> Runtime: ...
+
+    @abstractmethod
+    def _declare(self, declaration: EventDeclaration) -> None: ...
+
+    def declare(
+        self,
+        name: str,
+        schema: type[P],
+        *,
+        namespace: str | None = None,
+        delivery_mode: DeliveryMode | str = DeliveryMode.DURABLE,
+        version: str = "1.0",
+        description: str = "",
+        publisher: str | None = None,
+        confirm: bool = False,
+    ) -> EventType[P]:
+        """Declare an event that is published by hand, with the class of its payload.
+
+        It is in the catalog then, ``domain-events setup`` creates its queue, and a type checker knows what its payload is:
+        ``flagged = events.declare("payment.flagged", PaymentFlagged)``, then ``events.publish(flagged, PaymentFlagged(…))``.
+
+        Args:
+            schema: A pydantic model, a dataclass or a TypedDict. What is wrong with it is told when the app starts.
+            namespace: By default ``tasker_events_namespace``.
+            confirm: Wait until it is committed, up to ``tasker_events_confirm_timeout_ms``.
+
+        Raises:
+            DeclarationError: if a field is wrong, or the name is declared already.
+        """
+        fields = {"name": name, "schema": schema, "namespace": namespace, "delivery_mode": delivery_mode, "version": version}
+        fields |= {"description": description, "publisher": publisher, "confirm": confirm}
+        declaration = EventDeclaration.from_mapping(fields)
+        self._declare(declaration)
+        return EventType(declaration, schema)
 
     @overload
     def publish(
@@ -73,9 +110,35 @@ class PublishesByHand(ABC):
         confirm: bool = False,
         connection: AsyncConnection,
     ) -> Coroutine[Any, Any, str | None]: ...
+    @overload
     def publish(
         self,
-        event_name: str,
+        event: EventType[P],
+        payload: P,
+        /,
+        *,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        confirm: bool = False,
+        connection: SyncConnection | None = None,
+    ) -> str | None: ...
+    @overload
+    def publish(
+        self,
+        event: EventType[P],
+        payload: P,
+        /,
+        *,
+        delivery_mode: DeliveryMode | str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        confirm: bool = False,
+        connection: AsyncConnection,
+    ) -> Coroutine[Any, Any, str | None]: ...
+    def publish(
+        self,
+        event_name: str | EventType[Any],
         payload: Any,
         *,
         namespace: str | None = None,
@@ -91,6 +154,7 @@ class PublishesByHand(ABC):
         namespace and mode. Any other is durable, in the namespace of the running task's events, unless told otherwise.
 
         Args:
+            event_name: Its name, or what :meth:`declare` returned.
             payload: Anything with a JSON form, see :mod:`celery_tasker_events.values`.
             idempotency_key: By default made of the attempt, the event's name and how often it was published by it.
             confirm: Wait until it is committed, up to ``tasker_events_confirm_timeout_ms``.
@@ -119,9 +183,10 @@ class PublishesByHand(ABC):
             publication = _publication(bound, payload, correlation_id, idempotency_key)
             return publication.event_id if self.put(publication) else None
         except Exception:
-            fields = {"event_name": event_name, "namespace": namespace, "correlation_id": correlation_id}
+            name = event_name.name if isinstance(event_name, EventType) else event_name
+            fields = {"event_name": name, "namespace": namespace, "correlation_id": correlation_id}
             extra = {**fields, **current_error_fields()}
-            logger.warning("Domain event %r was not published by hand", event_name, exc_info=True, extra=extra)
+            logger.warning("Domain event %r was not published by hand", name, exc_info=True, extra=extra)
             return None
 
     def _write(
@@ -134,7 +199,11 @@ class PublishesByHand(ABC):
 
 
 def _bound(
-    catalog: Catalog, event_name: str, namespace: str | None, mode: DeliveryMode | str | None, default_namespace: str
+    catalog: Catalog,
+    event_name: str | EventType[Any],
+    namespace: str | None,
+    mode: DeliveryMode | str | None,
+    default_namespace: str,
 ) -> BoundEvent:
     """Return the event as a template declares it, or one that nobody declared.
 
@@ -144,6 +213,8 @@ def _bound(
     Raises:
         ConfigurationError: if the event's name or another field is wrong.
     """
+    if isinstance(event_name, EventType):
+        return _bound_type(catalog, event_name, mode)
     step = running_step()
     # The innermost task may be one that the step has called like a function: the namespace is its own.
     task = current_task
@@ -165,6 +236,13 @@ def _step_name(catalog: Catalog, task: Any) -> str | None:
         return None
     events = catalog.events_of(task)
     return events[0].step_name if events else str(task.name).rpartition(".")[2]
+
+
+def _bound_type(catalog: Catalog, event: EventType[Any], mode: DeliveryMode | str | None) -> BoundEvent:
+    declared = catalog.declared_in_python(event.name)
+    if declared is None:
+        raise ConfigurationError(f"event {event.name!r} is not declared by this app's events.declare, or wrongly: see its check")
+    return declared if mode is None else _in_mode(declared, mode)
 
 
 def _publication(bound: BoundEvent, payload: Any, correlation_id: str | None, key: str | None) -> Publication:

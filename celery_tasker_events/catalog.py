@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from celery_tasker_events.declaration import (
     namespace_problem,
 )
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+from celery_tasker_events.payload_class import schema_of_class
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry
 from celery_tasker_events.record import EventReference
 from celery_tasker_events.schema import PayloadValidator
@@ -39,12 +41,15 @@ class Catalog:
     Args:
         settings: Where the templates are, and the default namespace.
         publishers: Resolves the declarations' ``publisher`` names.
+        by_hand: What ``events.declare`` declared.
 
     Attributes:
         problems: What is wrong with any of it. Events that are all right are bound nevertheless.
     """
 
-    def __init__(self, app: Celery, settings: Settings, publishers: PublisherRegistry) -> None:
+    def __init__(
+        self, app: Celery, settings: Settings, publishers: PublisherRegistry, by_hand: Iterable[EventDeclaration] = ()
+    ) -> None:
         self._app = app
         self._settings = settings
         self._publishers = publishers
@@ -58,6 +63,8 @@ class Catalog:
         self._retryable = self._classes(settings.retryable, "tasker_events_retryable")
         for template in self.templates:
             self._bind_template(template)
+        for declaration in by_hand:
+            self._bind_declared(declaration)
         for name in list(app.tasks):
             if not name.startswith("celery."):
                 self._steps[name] = self._bind_task(app.tasks[name])
@@ -76,6 +83,18 @@ class Catalog:
         if len(declared) == 1:
             return declared[0]
         return next((bound for bound in declared if bound.workflow == workflow), None)
+
+    def declared_in_python(self, event_name: str) -> BoundEvent | None:
+        """What ``events.declare`` declared by that name."""
+        return next((bound for bound in self._by_hand.get(event_name, ()) if bound.workflow is None), None)
+
+    def declare(self, declaration: EventDeclaration) -> None:
+        """Add an event that is published by hand, after the app has been finalized: what is wrong is logged."""
+        with self._lock:
+            known = len(self.problems)
+            self._bind_declared(declaration)
+            for problem in self.problems[known:]:
+                logger.warning("%s", problem)
 
     def bind_by_hand(self, event_name: str, namespace: str, step_name: str | None, **fields: Any) -> BoundEvent:
         """Bind an event that nobody declared.
@@ -125,7 +144,7 @@ class Catalog:
         yield from self.events_by_hand()
 
     def events_by_hand(self) -> Iterator[BoundEvent]:
-        """The bound task-level events of the templates."""
+        """The bound task-level events of the templates, and those that ``events.declare`` declared."""
         for declared in self._by_hand.values():
             yield from declared
 
@@ -174,6 +193,11 @@ class Catalog:
         for step in template.steps:
             if step.events:
                 self._bind_step(template, step)
+
+    def _bind_declared(self, declaration: EventDeclaration) -> None:
+        declared = DeclaredEvent(declaration, "events.declare", None, {})
+        for bound in self._bind(declared, self._settings.namespace, None, None):
+            self._by_hand.setdefault(declaration.name, []).append(bound)
 
     def _bind_step(self, template: TaskTemplate, step: StepTemplate) -> None:
         found = self._task_of(step)
@@ -249,7 +273,11 @@ class Catalog:
         except ConfigurationError as error:
             problems.append(("publisher", str(error)))
         try:
-            validator = None if declaration.schema is None else PayloadValidator(declaration.schema)
+            schema = declaration.schema
+            if isinstance(schema, type):
+                schema = schema_of_class(schema)
+                declaration = dataclasses.replace(declaration, schema=schema)
+            validator = None if schema is None else PayloadValidator(schema)
         except ConfigurationError as error:
             problems.append(("schema", str(error)))
         if problems or publisher is None:

@@ -81,7 +81,8 @@ class EventDeclaration:
         condition: The outcome on which it is published.
         delivery_mode: By which path it travels.
         description: For people and catalogs.
-        schema: JSON Schema of the payload (draft-07 unless ``$schema`` says otherwise), or None.
+        schema: JSON Schema of the payload (draft-07 unless ``$schema`` says otherwise), or a class that it is derived from: a
+            pydantic model, a dataclass or a TypedDict; or None.
         publisher: Name or import path of a custom publisher, or None for the generic one.
         version: The event's version, ``event_version`` on the wire.
         confirm: Whether the task's thread waits until a durable event is committed.
@@ -92,7 +93,7 @@ class EventDeclaration:
     condition: Condition = Condition.SUCCESS
     delivery_mode: DeliveryMode = DeliveryMode.DURABLE
     description: str = ""
-    schema: Mapping[str, Any] | None = None
+    schema: Mapping[str, Any] | type | None = None
     publisher: str | None = None
     version: str = "1.0"
     confirm: bool = False
@@ -153,8 +154,8 @@ def _problems(fields: Mapping[Any, Any]) -> Iterable[tuple[str | None, str]]:
     publisher = fields.get("publisher")
     if isinstance(publisher, str) and not PUBLISHER_NAME.fullmatch(publisher):
         yield "publisher", f"bad publisher name {publisher!r}: identifiers joined by '.', ':' or '::'"
-    if not isinstance(fields.get("schema"), Mapping | None):
-        yield "schema", f"schema must be a mapping (a JSON Schema), not {fields['schema']!r}"
+    if not isinstance(fields.get("schema"), Mapping | type | None):
+        yield "schema", f"schema must be a mapping (a JSON Schema), or in Python a class, not {fields['schema']!r}"
     if fields.get("namespace") is not None and (problem := namespace_problem(fields["namespace"])):
         yield "namespace", problem
 

@@ -15,6 +15,7 @@ from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.by_hand import PublishesByHand
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
+from celery_tasker_events.declaration import DeclarationError, EventDeclaration
 from celery_tasker_events.durable.readiness import database_problems
 from celery_tasker_events.errors import ConfigurationError, Problem, SpoolUnusable, did_you_mean
 from celery_tasker_events.forking import ForkLock
@@ -63,6 +64,7 @@ class DomainEvents(PublishesByHand):
         self._catalog: Catalog | None = None
         #: Where this process counts, for the signals.
         self.tally = Tally()
+        self._declared: list[EventDeclaration] = []
         if app is not None:
             self.init_app(app)
 
@@ -130,7 +132,7 @@ class DomainEvents(PublishesByHand):
         problems = register_all(self._publishers, settings.publishers)
         if problems:
             raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
-        return Catalog(self.app, settings, self._publishers)
+        return Catalog(self.app, settings, self._publishers, self._declared)
 
     def register_publisher(self, publisher: BasePublisher | type[BasePublisher]) -> None:
         """Make a custom publisher known by its name, before the app starts."""
@@ -252,6 +254,14 @@ class DomainEvents(PublishesByHand):
     def end(self) -> None:
         """Close at the end of the interpreter: whoever publishes even later waits until it is done."""
         self._process.end()
+
+    def _declare(self, declaration: EventDeclaration) -> None:
+        with self._lock:
+            if any(declaration.name == other.name for other in self._declared):
+                raise DeclarationError([("name", f"event {declaration.name!r} is declared by events.declare already")])
+            self._declared.append(declaration)
+            if self._catalog is not None:
+                self._catalog.declare(declaration)
 
     def step(self, task: Task) -> BoundStep:
         return (self._catalog or self.catalog).step(task)

@@ -28,7 +28,7 @@ class Report:
         warnings: What is accepted, and is likely a mistake.
         notes: What could not be checked.
         tasks: The Celery task of each step that has events, by workflow and step name; empty without an app.
-        decorated: Events that decorators declare, described.
+        decorated: Events that are declared in Python, described.
     """
 
     templates: Sequence[TaskTemplate]
@@ -106,6 +106,12 @@ def check_app(plugin: DomainEvents, files: Sequence[str], environment: str | Non
                 decorated.append({**entry.as_json(), "file": None, "line": None})
             elif bound.step_name is not None:
                 tasks[bound.workflow, bound.step_name] = task
+    for bound in catalog.events_by_hand():
+        if bound.workflow is None:
+            entry = CatalogEntry.of(
+                bound.declaration, bound.namespace, task=None, step=None, workflow=None, template_version=None
+            )
+            decorated.append({**entry.as_json(), "file": None, "line": None})
     return Report(catalog.templates, [*catalog.problems, *catalog.unbound], catalog.warnings, tasks=tasks, decorated=decorated)
 
 
@@ -118,7 +124,7 @@ def _declared(templates: Iterable[TaskTemplate]) -> Iterator[DeclaredEvent]:
 
 def _problems(declaration: EventDeclaration, registry: PublisherRegistry) -> Iterator[tuple[str, str]]:
     try:
-        if declaration.schema is not None:
+        if isinstance(declaration.schema, Mapping):
             PayloadValidator(declaration.schema)
     except ConfigurationError as error:
         yield "schema", str(error)

@@ -66,7 +66,7 @@ def _section(message: EventMessage, envelope: Envelope) -> Iterator[str]:
             yield from _table(
                 ("field", "type", "required", "rules", "description"),
                 [
-                    (f"`{_text(f.name)}`", _text(f.type), "yes" if f.is_required else "no", _text(f.rules), _text(f.description))
+                    (_code(f.name), _text(f.type), "yes" if f.is_required else "no", _text(f.rules), _text(f.description))
                     for f in fields
                 ],
             )
@@ -102,6 +102,11 @@ def _anchor(message: EventMessage) -> str:
 
 def _or_dash(value: str | None) -> str:
     return _text(value) if value else "-"
+
+
+def _code(text: str) -> str:
+    # Within backticks nothing is escaped, save what would end a cell of a table.
+    return _text(text) if "`" in text or "\n" in text else f"`{text}`".replace("|", "\\|")
 
 
 def _text(text: str) -> str:

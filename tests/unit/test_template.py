@@ -110,7 +110,12 @@ def test_a_declaration_knows_its_file_and_the_lines_of_its_fields(write_template
         ("condition: permanent_failure", "condition: permanent", 25, "Did you mean 'permanent_failure'?"),
         ("condition: permanent_failure", "namespace: Shop", 25, "bad namespace 'Shop'"),
         ("publisher: PaymentPublisher", "publisher: [A]", 26, "publisher must be a string, not ['A']"),
-        ("publisher: PaymentPublisher", "schema: object", 26, "schema must be a mapping (a JSON Schema), not 'object'"),
+        (
+            "publisher: PaymentPublisher",
+            "schema: object",
+            26,
+            "schema must be a mapping (a JSON Schema), or in Python a class, not 'object'",
+        ),
         ("condition: permanent_failure", "name: payment.other", 25, "key 'name' is given twice"),
     ],
 )
