@@ -7,7 +7,7 @@ pydantic derives it, as it is installed for the models anyway, and knows what an
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_origin
 
 from celery_tasker_events.errors import ConfigurationError
 
@@ -22,7 +22,9 @@ def schema_of_class(kind: type) -> dict[str, Any]:
     Raises:
         ConfigurationError: if it is no such class, has a field without a JSON form, or pydantic is not installed.
     """
-    if not (hasattr(kind, "model_json_schema") or dataclasses.is_dataclass(kind) or _is_typed_dict(kind)):
+    if get_origin(kind) is not None or not (
+        hasattr(kind, "model_json_schema") or dataclasses.is_dataclass(kind) or _is_typed_dict(kind)
+    ):
         known = "a pydantic model (version 2), a dataclass, a TypedDict or a JSON Schema"
         raise ConfigurationError(f"class {kind.__qualname__} can't be a schema: give {known}")
     try:

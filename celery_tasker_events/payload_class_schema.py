@@ -45,10 +45,5 @@ class _AsSerialised(GenerateJsonSchema):
             self._models -= 1
             self.by_alias = outside
 
-    def field_is_present(self, field: Any) -> bool:
-        # orjson leaves them out of a dataclass.
-        is_private = field["type"] == "dataclass-field" and field["name"].startswith("_")
-        return super().field_is_present(field) and (bool(self._models) or not is_private)
-
     def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:
         return super().timedelta_schema(schema) if self._models else {"type": "number"}

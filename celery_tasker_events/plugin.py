@@ -249,12 +249,6 @@ class DomainEvents(PublishesByHand):
         """
         return self._process.close(timeout)
 
-    # What the signals call.
-
-    def end(self) -> None:
-        """Close at the end of the interpreter: whoever publishes even later waits until it is done."""
-        self._process.end()
-
     def _declare(self, declaration: EventDeclaration) -> None:
         with self._lock:
             if any(declaration.name == other.name for other in self._declared):
@@ -262,6 +256,12 @@ class DomainEvents(PublishesByHand):
             self._declared.append(declaration)
             if self._catalog is not None:
                 self._catalog.declare(declaration)
+
+    # What the signals call.
+
+    def end(self) -> None:
+        """Close at the end of the interpreter: whoever publishes even later waits until it is done."""
+        self._process.end()
 
     def step(self, task: Task) -> BoundStep:
         return (self._catalog or self.catalog).step(task)

@@ -118,6 +118,9 @@ class CatalogEntry:
             problems.append(f"schema must be an object, not {fields['schema']!r}")
         if not isinstance(fields["version"], str):
             problems.append(f"version must be a string, not {fields['version']!r}")
+        for name in ("task", "step", "template", "template_version", "publisher", "description"):
+            if not isinstance(fields[name], str | None):
+                problems.append(f"{name} must be a string or null, not {fields[name]!r}")
         if found := [problem for problem in problems if problem]:
             raise ConfigurationError(f"event {fields['event']!r} of the catalog: {'; '.join(found)}")
         return cls(**fields)

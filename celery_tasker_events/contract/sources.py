@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from celery_tasker_events.contract.asyncapi import entries_of_document
 from celery_tasker_events.contract.entry import CatalogEntry
 from celery_tasker_events.contract.templates import template_entries
 from celery_tasker_events.errors import ConfigurationError, Problem
+from celery_tasker_events.schema import PayloadValidator
 from celery_tasker_events.template import load_templates
 
 __all__ = ["read_entries"]
@@ -32,6 +33,23 @@ def read_entries(source: str, environment: str | None = None) -> list[CatalogEnt
     Raises:
         ConfigurationError: with everything that is wrong with it.
     """
+    entries = _entries(source, environment)
+    problems = list(_schema_problems(entries, source))
+    if problems:
+        raise ConfigurationError(problems)
+    return entries
+
+
+def _schema_problems(entries: list[CatalogEntry], source: str) -> Iterator[Problem]:
+    for entry in entries:
+        try:
+            if entry.schema is not None:
+                PayloadValidator(entry.schema)
+        except ConfigurationError as error:
+            yield Problem(f"event {entry.event!r}: {error}", source)
+
+
+def _entries(source: str, environment: str | None) -> list[CatalogEntry]:
     path = Path(source)
     if path.is_dir():
         patterns = [f"{glob.escape(source)}/**/*{suffix}" for suffix in _YAML]

@@ -184,6 +184,7 @@ class Open:
     [
         (Attrs, "class Attrs can't be a schema: give a pydantic model"),
         (int, "class int can't be a schema"),
+        (list[int], "class list can't be a schema"),
         (Odd, "class Odd has no JSON Schema: "),
         (Open, "class Open has no JSON Schema: "),
     ],

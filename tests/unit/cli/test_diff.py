@@ -123,6 +123,11 @@ def test_json_has_an_object_for_each_change(run_alone: Any) -> None:
         ("{}", "neither a JSON catalog nor an AsyncAPI document"),
         ('{"asyncapi": "3.0.0"}', "has no 'x-domain-events'"),
         ("{", "it can't be read as JSON"),
+        ('[{"event": "a.b", "step": 7}]', "step must be a string or null, not 7"),
+        (
+            '[{"event": "a.b", "namespace": "a", "version": "1", "delivery_mode": "fast", "schema": {"properties": 5}}]',
+            "event 'a.b': invalid JSON Schema at properties",
+        ),
         (
             '[{"event": "a.b", "namespace": "a", "version": "1", "delivery_mode": "post", "condition": []}]',
             "unknown delivery_mode 'post'",
