@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from celery_tasker_events.contract.entry import CatalogEntry
-from celery_tasker_events.contract.messages import EventMessage, messages_of
+from celery_tasker_events.contract.messages import EventMessage, component_name, messages_of
 from celery_tasker_events.contract.subschemas import moved
 from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.errors import ConfigurationError
@@ -71,7 +70,7 @@ def asyncapi_document(entries: Iterable[CatalogEntry], envelope: Envelope, title
         "channels": {queue: _channel(queue, of_queue) for queue, of_queue in queues.items()},
         "operations": {f"send_{queue}": _operation(queue, of_queue) for queue, of_queue in queues.items()},
         "components": {
-            "messages": {_key(message): _message(message, envelope, schemas) for message in messages},
+            "messages": {message.key: _message(message, envelope, schemas) for message in messages},
             "schemas": schemas.components,
         },
         DECLARED: [schemas.declaration(entry) for entry in entries],
@@ -109,7 +108,7 @@ def _channel(queue: str, messages: Sequence[EventMessage]) -> dict[str, Any]:
     return {
         "address": queue,
         "description": f"The PGMQ queue {queue}: the table pgmq.q_{queue}, read with pgmq.read.",
-        "messages": {_key(message): {"$ref": f"#/components/messages/{_key(message)}"} for message in messages},
+        "messages": {message.key: {"$ref": f"#/components/messages/{message.key}"} for message in messages},
     }
 
 
@@ -117,7 +116,7 @@ def _operation(queue: str, messages: Sequence[EventMessage]) -> dict[str, Any]:
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{queue}"},
-        "messages": [{"$ref": f"#/channels/{queue}/messages/{_key(message)}"} for message in messages],
+        "messages": [{"$ref": f"#/channels/{queue}/messages/{message.key}"} for message in messages],
     }
 
 
@@ -146,14 +145,6 @@ def _when(entry: CatalogEntry) -> str:
     if entry.condition is None:
         return "published by hand"
     return f"published by {entry.step} on {entry.condition}"
-
-
-def _key(message: EventMessage) -> str:
-    return _component_name(f"{message.namespace}.{message.event}-{message.version}")
-
-
-def _component_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
 def _format(dialect: str) -> str:
@@ -193,7 +184,7 @@ class _Schemas:
         text = _text(schema)
         if text in self._places:
             return
-        base = name = _component_name(f"{entry.event}-{entry.version}")
+        base = name = component_name(f"{entry.event}-{entry.version}")
         number = 1
         while name in self.components:
             number += 1

@@ -54,13 +54,13 @@ def _overview(messages: Iterable[EventMessage]) -> Iterator[str]:
     for message in messages:
         queue = next((entry.queue for entry in message.entries if entry.queue), "-")
         when = ", ".join(dict.fromkeys(entry.condition or "by hand" for entry in message.entries))
-        link = f'<a href="#{escape(_anchor(message))}">{escape(message.event)}</a>'
+        link = f'<a href="#{message.key}">{escape(message.event)}</a>'
         rows.append([link, *map(escape, (message.version, message.namespace, queue, when))])
     yield from _table(("event", "version", "namespace", "queue", "when"), rows)
 
 
 def _section(message: EventMessage, envelope: Envelope) -> Iterator[str]:
-    yield f'<h2 id="{escape(_anchor(message))}">{escape(message.event)} {escape(message.version)}</h2>'
+    yield f'<h2 id="{message.key}">{escape(message.event)} {escape(message.version)}</h2>'
     if message.description:
         yield f"<p>{escape(message.description)}</p>"
     rows = [
@@ -91,7 +91,3 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[s
     yield f"<table><tr>{''.join(f'<th>{heading}</th>' for heading in headings)}</tr>"
     yield from (f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     yield "</table>"
-
-
-def _anchor(message: EventMessage) -> str:
-    return f"{message.namespace}.{message.event}-{message.version}".replace(" ", "_")

@@ -29,7 +29,7 @@ def markdown_page(entries: Iterable[CatalogEntry], envelope: Envelope, title: st
             ("event", "version", "namespace", "queue", "when"),
             [
                 (
-                    f"[{_text(message.event)}](#{_anchor(message)})",
+                    f"[{_text(message.event)}](#{message.key})",
                     _text(message.version),
                     message.namespace,
                     _queue(message),
@@ -44,7 +44,7 @@ def markdown_page(entries: Iterable[CatalogEntry], envelope: Envelope, title: st
 
 
 def _section(message: EventMessage, envelope: Envelope) -> Iterator[str]:
-    yield from (f'<a id="{_anchor(message)}"></a>', "", f"## {_text(message.event)} {_text(message.version)}", "")
+    yield from (f'<a id="{message.key}"></a>', "", f"## {_text(message.event)} {_text(message.version)}", "")
     if message.description:
         yield from (_text(message.description), "")
     yield from _table(
@@ -94,10 +94,6 @@ def _queue(message: EventMessage) -> str:
 
 def _when(message: EventMessage) -> str:
     return ", ".join(dict.fromkeys(entry.condition or "by hand" for entry in message.entries))
-
-
-def _anchor(message: EventMessage) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", f"{message.namespace} {message.event} {message.version}".lower())
 
 
 def _or_dash(value: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from celery_tasker_events.declaration import Condition
 from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, StepError
 
-__all__ = ["EventMessage", "messages_of"]
+__all__ = ["EventMessage", "component_name", "messages_of"]
 
 _ID = "01a21051-d0c5-74de-8a1d-f15b5077aec8"
 _WORKFLOW = "3ac7f29b-2106-4882-b9a7-cbfefa91f23e"
@@ -36,6 +37,11 @@ class EventMessage:
     version: str
     namespace: str
     entries: Sequence[CatalogEntry]
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others, in the characters that AsyncAPI allows in the names of components."""
+        return component_name(f"{self.namespace}.{self.event}-{self.version}")
 
     @property
     def is_durable(self) -> bool:
@@ -66,6 +72,11 @@ class EventMessage:
         """Whole messages in this envelope, as (body, headers)."""
         events = [_event(entry, payload) for entry, payload in self.example_payloads()]
         return [(values.decode(envelope.to_message(event)), values.decode(envelope.headers(event))) for event in events]
+
+
+def component_name(text: str) -> str:
+    """Return a name that AsyncAPI allows, another one for another text."""
+    return re.sub(r"[^A-Za-z0-9._-]", lambda found: f"_{ord(found[0]):x}_", text)
 
 
 def messages_of(entries: Iterable[CatalogEntry]) -> list[EventMessage]:

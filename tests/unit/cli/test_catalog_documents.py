@@ -105,8 +105,8 @@ def test_the_markdown_page_shows_all_of_it(run_alone: Any) -> None:
     assert "Paid &amp; &lt;b&gt;done&lt;/b&gt; \\| \\*really\\*\n" in page
     assert "| `items` | array of object | yes |  | What was \\| bought |\n" in page
     assert "| `items[].price` | number | no | minimum 0 |  |\n" in page
-    assert "| [payment.seen](#payments-payment-seen-1-0) | 1.0 | payments | - | success |\n" in page
-    assert '<a id="payments-payment-seen-1-0"></a>' in page
+    assert "| [payment.seen](#payments.payment.seen-1.0) | 1.0 | payments | - | success |\n" in page
+    assert '<a id="payments.payment.seen-1.0"></a>' in page
 
 
 @pytest.mark.parametrize("form", ["markdown", "html"])

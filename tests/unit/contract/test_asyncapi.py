@@ -182,6 +182,16 @@ def test_the_declarations_can_be_read_back(wire: str) -> None:
     assert processed == ENTRIES[0]
 
 
+def test_versions_with_odd_characters_stay_two_messages() -> None:
+    document = document_of([make_entry(version="1/0"), make_entry(version="1_0"), make_entry(version="ü 1")])
+
+    assert list(document["components"]["messages"]) == [
+        "payments.payment.processed-1_2f_0",
+        "payments.payment.processed-1_0",
+        "payments.payment.processed-_fc__20_1",
+    ]
+
+
 def test_a_document_of_another_program_is_told_from_ours() -> None:
     with pytest.raises(ConfigurationError, match="has no 'x-domain-events'"):
         entries_of_document({"asyncapi": "3.0.0"})
