@@ -48,7 +48,7 @@ def entries_of(catalog: Catalog) -> Iterator[CatalogEntry]:
             bound.declaration,
             bound.namespace,
             task=task,
-            step=bound.step_name if task else None,
+            step=bound.step_name,
             workflow=bound.workflow,
             template_version=versions.get(bound.workflow or ""),
         )

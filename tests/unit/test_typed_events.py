@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from typing import Any
 
+import celery
 import pytest
 from celery import Celery
 from typing_extensions import TypedDict
@@ -55,10 +56,6 @@ def seen(shop: Shop) -> list[Any]:
     return payloads
 
 
-def dropped(events: DomainEvents) -> dict[str, int]:
-    return {series.labels.get("reason", ""): count for series, count in events.counters().items() if series.name == "dropped"}
-
-
 @pytest.mark.parametrize(
     ("schema", "result", "payload"),
     [
@@ -83,6 +80,21 @@ def test_a_task_returns_an_instance_of_the_class_that_its_event_is_declared_by(
 
     assert seen == [payload]
     assert next(events.catalog.events()).declaration.schema["$schema"].startswith("https://json-schema.org/draft/2020-12")  # type: ignore[index, union-attr]
+
+
+@pytest.mark.skipif(celery.VERSION < (5, 5), reason="Celery before 5.5 knows no pydantic")
+def test_what_celery_makes_of_a_model_matches_its_schema_too(shop: Shop, seen: list[Any]) -> None:
+    app, events = shop
+
+    @app.task(name="shop.pay", pydantic=True)
+    @publishes_events("payment.processed", schema=PaymentProcessed, delivery_mode="fast")
+    def pay(cents: int) -> PaymentProcessed:
+        return PaymentProcessed(in_cents=cents)
+
+    assert pay.apply([5]).get() == {"inCents": 5}
+    assert events.drain(20)
+
+    assert seen == [{"inCents": 5}]
 
 
 def test_what_is_wrong_with_a_class_is_told_when_the_app_starts_with_the_tasks_name(shop: Shop) -> None:
