@@ -1,110 +1,58 @@
-"""What arrives in the queues is what the AsyncAPI document says, in every envelope."""
+"""What a worker puts into the queue is what its AsyncAPI document says, in every envelope."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from types import SimpleNamespace
-from typing import Any
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
 import referencing
-from celery import Celery
-from celery.bin.base import CLIContext
-from click.testing import CliRunner
 from queues import messages
 from referencing.jsonschema import DRAFT7, DRAFT202012
+from worker_process import wait_until
 
-from celery_tasker_events import DomainEvents, publishes_events
-from celery_tasker_events.cli.celery_command import domain_events
 from celery_tasker_events.envelope import NAMES, read
 
-pydantic = pytest.importorskip("pydantic")
-
-TEMPLATE = """\
-name: checkout
-namespace_name: payments
-steps:
-  - name: charge
-    handler: {task: shop.pay}
-    publishes_events:
-      - name: payment.processed
-        schema:
-          type: object
-          required: [inCents]
-          properties: {inCents: {$ref: "#/definitions/Amount"}}
-          definitions: {Amount: {type: integer, minimum: 1}}
-      - {name: payment.retried, condition: retryable_failure}
-      - {name: payment.failed, condition: permanent_failure, version: "2.0"}
-"""
+APPS = Path(__file__).parent / "apps"
 
 
-class Paid(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(serialize_by_alias=True, populate_by_name=True)
-
-    in_cents: int = pydantic.Field(alias="inCents")
-
-
-@dataclasses.dataclass
-class Flagged:
-    score: float
+def document_of(settings):
+    """What ``celery -A contracted domain-events catalog`` writes about the app with these settings."""
+    command = [sys.executable, "-m", "celery", "-A", "contracted", "domain-events", "catalog", "--format", "asyncapi"]
+    environment = {**os.environ, "SHOP_SETTINGS": json.dumps(settings), "PYTHONPATH": str(APPS)}
+    done = subprocess.run(command, cwd=APPS, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
-@pytest.fixture(params=NAMES)
-def shop(request, dsn, tmp_path):
-    (tmp_path / "checkout.yaml").write_text(TEMPLATE)
-    app = Celery("shop", broker="memory://", set_as_current=False)
-    app.conf.update(
-        tasker_events_dsn=dsn,
-        tasker_events_templates=[str(tmp_path / "checkout.yaml")],
-        tasker_events_namespace="payments",
-        tasker_events_envelope=request.param,
-    )
-    events = DomainEvents(app)
-    flagged = events.declare("payment.flagged", Flagged)
-
-    @app.task(bind=True, name="shop.pay", max_retries=1, ignore_result=True, shared=False)
-    @publishes_events("payment.noted", schema=Paid)
-    def pay(self: Any, cents: int, fails: bool = False) -> Any:
-        events.publish(flagged, Flagged(cents / 100))
-        if fails:
-            raise self.retry(exc=TimeoutError("slow"), countdown=0)
-        return Paid(in_cents=cents)
-
-    yield SimpleNamespace(app=app, events=events, pay=pay, dsn=dsn, command=command)
-    events.close(20)
+def validator_of(document, key):
+    """Checks bodies by the schema of a message, which refers to other parts of its document."""
+    is_multi_format = "schemaFormat" in document["components"]["messages"][key]["payload"]
+    draft, kind = (DRAFT202012, jsonschema.Draft202012Validator) if is_multi_format else (DRAFT7, jsonschema.Draft7Validator)
+    place = f"#/components/messages/{key}/payload{'/schema' if is_multi_format else ''}"
+    registry = referencing.Registry().with_resource("urn:document", draft.create_resource(document))
+    return kind({"$ref": f"urn:document{place}"}, registry=registry)
 
 
-def command(app: Celery, *arguments: str) -> str:
-    context: Any = CLIContext(app=app, no_color=True, workdir=None)
-    result = CliRunner().invoke(domain_events, arguments, obj=context)
-    assert result.exit_code == 0, result.output
-    return result.output
+@pytest.mark.parametrize("envelope", NAMES)
+def test_each_message_in_the_queue_is_one_of_the_document(envelope, shop, dsn):
+    pytest.importorskip("pydantic")
+    settings = {"namespace": "payments", "envelope": envelope, "templates": [str(APPS / "templates" / "contracted.yaml")]}
+    shop.start(app="contracted", dsn=dsn, **settings)
+    shop.send("pay", 500)
+    shop.send("pay", 700, fails=True)
+    wait_until(lambda: len(messages(dsn, "payments")) == 7, "all seven events")
 
+    document = document_of({f"tasker_events_{key}": value for key, value in settings.items()})
 
-def test_each_message_in_the_queue_is_one_of_the_document(shop):
-    shop.command(shop.app, "setup")
-    shop.pay.apply([500])
-    shop.pay.apply([700], {"fails": True})
-    assert shop.events.drain(60)
-
-    document = json.loads(shop.command(shop.app, "catalog", "--format", "asyncapi"))
     channel = document["channels"]["payments_domain_events"]
-    queued = messages(shop.dsn, "payments")
-    named = {
-        message["name"]: (key, message)
-        for key, message in document["components"]["messages"].items()
-        if key in channel["messages"]
-    }
-
-    assert {read(body).event_name for body in queued} == named.keys()
-    for body in queued:
-        key, message = named[read(body).event_name]
-        is_multi_format = "schemaFormat" in message["payload"]
-        draft, validator = (
-            (DRAFT202012, jsonschema.Draft202012Validator) if is_multi_format else (DRAFT7, jsonschema.Draft7Validator)
-        )
-        registry = referencing.Registry().with_resource("urn:document", draft.create_resource(document))
-        schema = {"$ref": f"urn:document#/components/messages/{key}/payload{'/schema' if is_multi_format else ''}"}
-        validator(schema, registry=registry).validate(body)
+    key_of = {document["components"]["messages"][key]["name"]: key for key in channel["messages"]}
+    bodies = messages(dsn, "payments")
+    assert {read(body).event_name for body in bodies} == key_of.keys()
+    for body in bodies:
+        validators = {name: validator_of(document, key) for name, key in key_of.items()}
+        assert [name for name, validator in validators.items() if validator.is_valid(body)] == [read(body).event_name]
