@@ -142,7 +142,9 @@ def test_a_consumer_handles_events_and_parks_dead_letters_with_the_consumer_role
 
     assert messages(strict_dsn, "payments") == []
     letters = messages(strict_dsn, "payments", dead_letters=True)
-    assert [letter["error"]["error"] for letter in letters if letter["event_name"] == "payment.consumed"] == ["this one can't be handled"]
+    assert [letter["error"]["error"] for letter in letters if letter["event_name"] == "payment.consumed"] == [
+        "this one can't be handled"
+    ]
 
 
 def test_the_consumer_reads_hides_archives_and_deletes(strict_dsn, roles):
