@@ -125,13 +125,20 @@ def module_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def publish_to() -> Iterator[Callable[[str], DomainEvents]]:
-    """Makes plugins of apps in this process, which publish to the database of that DSN."""
+def spool_dir(tmp_path: Path) -> str:
+    """A folder for the spool of this test alone."""
+    return str(tmp_path / "spool")
+
+
+@pytest.fixture
+def publish_to(spool_dir: str) -> Iterator[Callable[..., DomainEvents]]:
+    """Makes plugins of apps in this process, which publish to that DSN; settings go without their prefix."""
     plugins: list[DomainEvents] = []
 
-    def make(dsn: str) -> DomainEvents:
-        app = Celery("publisher", set_as_current=False)
-        app.conf.update(tasker_events_dsn=dsn)
+    def make(dsn: Any, **settings: Any) -> DomainEvents:
+        app = Celery("publisher", broker="memory://", set_as_current=False)
+        given = {"dsn": dsn, "spool_dir": spool_dir, **settings}
+        app.conf.update({f"tasker_events_{key}": value for key, value in given.items()})
         plugins.append(DomainEvents(app))
         return plugins[-1]
 

@@ -10,39 +10,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-from celery import Celery
 from frozen import frozen
 from queues import messages
 from worker_process import wait_until
 
-from celery_tasker_events import DomainEvents
 from celery_tasker_events.durable.spool.place import spool_path
 from celery_tasker_events.durable.spool.report import spool_totals
 
 APP = Path(__file__).parent / "apps" / "outage.py"
-
-
-@pytest.fixture
-def spool_dir(tmp_path):
-    return str(tmp_path / "spool")
-
-
-@pytest.fixture
-def make_events(spool_dir):
-    """Makes plugins of apps in this process, which are closed when the test ends."""
-    plugins = []
-
-    def make(dsn, **settings):
-        app = Celery("outage", broker="memory://", set_as_current=False)
-        given = {"dsn": dsn, "spool_dir": spool_dir, **settings}
-        app.conf.update({f"tasker_events_{key}": value for key, value in given.items()})
-        plugins.append(DomainEvents(app))
-        return plugins[-1]
-
-    yield make
-    for plugin in plugins:
-        plugin.close(5)
 
 
 def publish(events, numbers):
@@ -64,10 +39,10 @@ def run_program(dsn, spool_dir, count, how=""):
     return subprocess.run([sys.executable, str(APP), str(count), how], env=environment, timeout=120, check=False).returncode
 
 
-def test_events_of_an_outage_wait_on_disk_and_are_published_in_order(own_postgres, make_events, spool_dir, caplog):
+def test_events_of_an_outage_wait_on_disk_and_are_published_in_order(own_postgres, publish_to, spool_dir, caplog):
     caplog.set_level(logging.WARNING, "celery_tasker_events")
     dsn = own_postgres.dsn
-    events = make_events(dsn)
+    events = publish_to(dsn)
     publish(events, range(10))
     assert events.drain(30)
 
@@ -86,9 +61,9 @@ def test_events_of_an_outage_wait_on_disk_and_are_published_in_order(own_postgre
     assert told[1] == "Durable domain events are published again"
 
 
-def test_a_frozen_postgres_keeps_nothing_in_memory_for_long(own_postgres, make_events, spool_dir, caplog):
+def test_a_frozen_postgres_keeps_nothing_in_memory_for_long(own_postgres, publish_to, spool_dir, caplog):
     dsn = own_postgres.dsn
-    events = make_events(dsn)
+    events = publish_to(dsn)
     publish(events, range(10))
     assert events.drain(30)
 
@@ -103,14 +78,14 @@ def test_a_frozen_postgres_keeps_nothing_in_memory_for_long(own_postgres, make_e
     assert "a commit takes longer than 1 s" in caplog.text
 
 
-def test_events_of_a_killed_process_are_published_by_the_next_one(own_postgres, make_events, spool_dir):
+def test_events_of_a_killed_process_are_published_by_the_next_one(own_postgres, publish_to, spool_dir):
     dsn = own_postgres.dsn
     own_postgres.shut_down("immediate")
     assert run_program(dsn, spool_dir, 100, "kill") < 0
     assert on_disk(dsn, spool_dir) == 100
 
     own_postgres.start_again()
-    events = make_events(dsn)
+    events = publish_to(dsn)
     publish(events, [100])
     wait_until(lambda: on_disk(dsn, spool_dir) == 0, "all that was on disk is published")
     assert events.drain(30)
@@ -166,9 +141,9 @@ def test_what_a_hard_time_limit_leaves_in_the_channel_is_published_by_the_next_c
     assert len({event["event_id"] for event in noted}) == len({event["payload"] for event in noted}) >= 149
 
 
-def test_a_full_spool_drops_the_newest_and_counts_them(make_events, spool_dir, caplog):
+def test_a_full_spool_drops_the_newest_and_counts_them(publish_to, spool_dir, caplog):
     nowhere = "postgresql://postgres@127.0.0.1:1/none"
-    events = make_events(nowhere, spool_max_bytes=20_000, durable_buffer_size=10)
+    events = publish_to(nowhere, spool_max_bytes=20_000, durable_buffer_size=10)
     publish(events, range(100))
     wait_until(lambda: any(series.name == "dropped" for series in events.counters()), "some are dropped")
     wait_until(lambda: events._current_runtime()._dispatcher.depth() == 0, "all were handed on")
@@ -179,10 +154,10 @@ def test_a_full_spool_drops_the_newest_and_counts_them(make_events, spool_dir, c
     assert "raise tasker_events_spool_max_bytes above 20000" in caplog.text
 
 
-def test_without_a_usable_folder_events_wait_in_memory(own_postgres, make_events, tmp_path, caplog):
+def test_without_a_usable_folder_events_wait_in_memory(own_postgres, publish_to, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     own_postgres.shut_down("immediate")
-    events = make_events(own_postgres.dsn, spool_dir=str(tmp_path / "file" / "spool"))
+    events = publish_to(own_postgres.dsn, spool_dir=str(tmp_path / "file" / "spool"))
     publish(events, range(50))
     wait_until(lambda: "wait in memory" in caplog.text, "the outage is told")
     own_postgres.start_again()

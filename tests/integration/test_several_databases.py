@@ -8,31 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from celery import Celery
 from queues import messages, names
 
-from celery_tasker_events import DomainEvents, publishes_events
+from celery_tasker_events import publishes_events
 
 APPS = Path(__file__).parent / "apps"
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
-
-
-@pytest.fixture
-def make_events(tmp_path):
-    plugins = []
-
-    def make(dsn, **settings):
-        app = Celery("several", broker="memory://", set_as_current=False)
-        given = {"dsn": dsn, "spool_dir": str(tmp_path / "spool"), **settings}
-        app.conf.update({f"tasker_events_{key}": value for key, value in given.items()})
-        plugins.append(DomainEvents(app))
-        return plugins[-1]
-
-    yield make
-    for plugin in plugins:
-        plugin.close(1)
 
 
 def command(settings, *arguments):
@@ -48,9 +30,9 @@ def command(settings, *arguments):
     )
 
 
-def test_each_event_is_in_the_database_of_its_namespace(make_events, new_database):
+def test_each_event_is_in_the_database_of_its_namespace(publish_to, new_database):
     payments, others = new_database(), new_database()
-    events = make_events({"payments": payments, "*": others})
+    events = publish_to({"payments": payments, "*": others})
 
     for namespace in ("payments", "audit", "payments"):
         events.publish(f"{namespace}.noted", {}, namespace=namespace)
@@ -61,9 +43,9 @@ def test_each_event_is_in_the_database_of_its_namespace(make_events, new_databas
     assert messages(payments, "audit") == messages(others, "payments") == []
 
 
-def test_a_database_that_is_away_holds_up_no_other(make_events, new_database):
+def test_a_database_that_is_away_holds_up_no_other(publish_to, new_database):
     others = new_database()
-    events = make_events({"payments": NOWHERE, "*": others})
+    events = publish_to({"payments": NOWHERE, "*": others})
 
     for number in range(20):
         events.publish("payments.noted", number, namespace="payments")
@@ -73,10 +55,10 @@ def test_a_database_that_is_away_holds_up_no_other(make_events, new_database):
     assert [event["payload"] for event in messages(others, "audit")] == list(range(20))
 
 
-def test_the_events_of_an_outage_go_to_their_own_database_in_the_end(make_events, new_database, own_postgres):
+def test_the_events_of_an_outage_go_to_their_own_database_in_the_end(publish_to, new_database, own_postgres):
     others = new_database()
     own_postgres.shut_down("immediate")
-    events = make_events({"payments": own_postgres.dsn, "*": others})
+    events = publish_to({"payments": own_postgres.dsn, "*": others})
     for number in range(20):
         events.publish("payments.noted", number, namespace="payments")
         events.publish("audit.noted", number, namespace="audit")
@@ -120,9 +102,9 @@ def test_a_command_for_one_database_asks_which(shop, new_database):
     assert "the app's events are in 2 databases, name one with --dsn: payments: " in done.stderr
 
 
-def test_a_confirmed_event_waits_for_its_own_database(make_events, new_database):
+def test_a_confirmed_event_waits_for_its_own_database(publish_to, new_database):
     payments = new_database()
-    events = make_events({"payments": payments, "*": NOWHERE}, confirm_timeout_ms=30_000)
+    events = publish_to({"payments": payments, "*": NOWHERE}, confirm_timeout_ms=30_000)
 
     @events.app.task(shared=False)
     @publishes_events("payment.processed", namespace="payments", confirm=True)

@@ -277,6 +277,8 @@ def _open(path: Path) -> sqlite3.Connection:
     # SQLite refuses to switch a new file to its write-ahead log while another process does so: one after the other.
     with (path.parent / f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _make(path)
         try:
             return _prepared(path)
         except sqlite3.DatabaseError as error:
@@ -284,6 +286,7 @@ def _open(path: Path) -> sqlite3.Connection:
                 raise
             # No database, or a damaged one: it is kept for whoever can read it, and events need a place now.
             _set_aside(path)
+            _make(path)
             return _prepared(path)
         finally:
             # To close it is not enough: a child that was forked meanwhile has it open, too.
@@ -299,8 +302,16 @@ def _set_aside(path: Path) -> None:
     logger.warning("The spool %s is damaged: it is kept as %s.damaged-%d, and a new one is used", path, path.name, stamp)
 
 
+def _make(path: Path) -> None:
+    """Make the file under another name first: who finds it under its own finds it whole."""
+    half_made = path.with_name(f"{path.name}.new")
+    half_made.unlink(missing_ok=True)
+    half_made.touch(mode=0o600)
+    _prepared(half_made).close()
+    half_made.rename(path)
+
+
 def _prepared(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
     connection = connect(path)
     try:
         for pragma in sql.PRAGMAS:
