@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 from celery_tasker_events import values
@@ -104,3 +105,17 @@ class RecordingDurable:
     @property
     def dead_letters(self) -> list[Any]:
         return [values.decode(message.body) for message in self.messages if message.is_dead_letter]
+
+
+def hooked(**hooks: Callable[..., Any]) -> BasePublisher:
+    return type("Hooked", (BasePublisher,), hooks)()
+
+
+class Boom(Exception): ...
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def hook(self: Any, *_: Any) -> Any:
+        raise error
+
+    return hook
