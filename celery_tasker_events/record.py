@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from celery_tasker_events import values
 from celery_tasker_events.binding import BoundEvent
+from celery_tasker_events.durable.letter import storable
 from celery_tasker_events.durable.spool.spool import SpoolRow
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import StepError, new_event_id
@@ -82,6 +83,16 @@ class Record(NamedTuple):
         Raises:
             NotSerialisable: if an id has a lone surrogate.
         """
+        return values.encode(self._as_data())
+
+    def to_json_anyway(self) -> bytes:
+        """Return it as JSON in UTF-8; a lone surrogate in an id is escaped, as nothing may be lost for it."""
+        try:
+            return self.to_json()
+        except NotSerialisable:
+            return values.encode(storable(self._as_data()))
+
+    def _as_data(self) -> dict[str, Any]:
         outcome = self.outcome
         saved_outcome = {
             **outcome._asdict(),
@@ -91,7 +102,7 @@ class Record(NamedTuple):
             "inputs": None if outcome.inputs is None else _saved(outcome.inputs),
             "trace": traceparent_of(outcome.trace),
         }
-        return values.encode({**self._asdict(), "outcome": saved_outcome, "event": self.event._asdict()})
+        return {**self._asdict(), "outcome": saved_outcome, "event": self.event._asdict()}
 
 
 def to_rows(
@@ -101,7 +112,7 @@ def to_rows(
     for bound in events:
         if bound.declaration.delivery_mode.reaches_pgmq:
             record = Record.of_event(outcome, bound, event_id or new_event_id(), idempotency_key)
-            yield SpoolRow(bound.declaration.name, bound.namespace, record.to_json())
+            yield SpoolRow(bound.declaration.name, bound.namespace, record.to_json_anyway())
 
 
 def _saved(snapshot: Snapshot) -> dict[str, Any]:

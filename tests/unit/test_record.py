@@ -125,3 +125,9 @@ def test_there_is_no_text_of_what_nothing_could_be_published_from(changes: dict[
 def test_what_is_no_record_is_told(text: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         Record.of(text)
+
+
+def test_an_id_that_is_no_utf_8_costs_no_event() -> None:
+    (row,) = rows_of(Publication(make_outcome(correlation_id="half \ud800 of it"), (make_bound(),)))
+
+    assert Record.of(row.content).outcome.correlation_id == "half \\ud800 of it"
