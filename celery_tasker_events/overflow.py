@@ -171,7 +171,7 @@ class Overflow:
                     return
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
                 self._writing = len(batch)
-            refused = self._write(batch)
+            refused = self._try_to_write(batch)
             with self._changed:
                 self._writing = 0
                 self._on_depth()
@@ -180,6 +180,13 @@ class Overflow:
             if refused is not None:
                 for publication in batch:
                     self._drop(publication, str(refused))
+
+    def _try_to_write(self, publications: Sequence[Publication]) -> Exception | None:
+        try:
+            return self._write(publications)
+        except Exception as error:  # nothing may end this thread: later events would be lost
+            logger.exception("Outcomes could not be put on disk", extra=error_fields(error))
+            return error
 
     def _write(self, publications: Sequence[Publication], *, first: bool = False) -> SpoolFull | SpoolUnusable | None:
         """Put them on disk, behind or before what is there; return why that failed, if it did."""

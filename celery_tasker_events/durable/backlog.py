@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.durable.spool.spool import Kind, Spool
+from celery_tasker_events.durable.spool.spool import Kind, Spool, StoredRow
 from celery_tasker_events.errors import SpoolFull, SpoolUnusable
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import error_fields, logger
@@ -87,9 +87,18 @@ class Backlog:
             rows = []
         if not rows:
             self.count = 0
-        return [
-            StoredMessage(row.id, DurableMessage.from_row(row)._replace(confirmation=self._promises.get(row.id))) for row in rows
-        ]
+        return [stored for row in rows if (stored := self._restored(row)) is not None]
+
+    def _restored(self, row: StoredRow) -> StoredMessage | None:
+        try:
+            message = DurableMessage.from_row(row)
+        except (ValueError, KeyError, TypeError) as error:
+            # Another version of this package, or another program, has written it: it must not hold up what is behind it.
+            logger.warning("A row of the spool can't be read, and is dropped: %r", row, extra=error_fields(error))
+            self.forget([row.id])
+            self._drop({"event_name": row.event_name, "namespace": row.namespace}, "unreadable in the spool")
+            return None
+        return StoredMessage(row.id, message._replace(confirmation=self._promises.get(row.id)))
 
     def forget(self, ids: Sequence[int]) -> None:
         """Remove what is committed."""

@@ -199,20 +199,32 @@ class DurableWriter:
         try:
             if self._backlog is not None:
                 self._backlog.open()
-            while not self._stopping.is_set():
-                if self._is_to_adopt:
-                    self._adopt()
-                if self._is_spooling:
-                    self._send_from_disk()
-                elif batch := self._take():
-                    self._send_from_memory(batch)
-                elif self._closing:
-                    break
+            while not self._stopping.is_set() and not (self._closing and self._is_done()):
+                try:
+                    self._work()
+                except Exception as error:  # nothing may end this thread: later events would be lost
+                    logger.exception("The writer failed; its events are tried again", extra=error_fields(error))
+                    self._take_back()
+                    self._stopping.wait(LAST_BACKOFF)
         finally:
             self._abandon()
             self._committer.close()
             if self._backlog is not None:
                 self._backlog.spool.close()
+
+    def _work(self) -> None:
+        if self._is_to_adopt:
+            self._adopt()
+        if self._is_spooling:
+            self._send_from_disk()
+        elif batch := self._take():
+            self._send_from_memory(batch)
+
+    def _take_back(self) -> None:
+        with self._changed:
+            if not self._in_flight_rows:
+                self._waiting.extendleft(reversed(self._in_flight))
+            self._in_flight, self._in_flight_rows = (), []
 
     def _take(self) -> list[DurableMessage]:
         with self._changed:

@@ -14,7 +14,7 @@ from celery_tasker_events.durable import writer as writer_module
 from celery_tasker_events.durable.committing import Unavailable
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.durable.spool.spool import Spool
+from celery_tasker_events.durable.spool.spool import Spool, SpoolRow
 from celery_tasker_events.durable.writer import DurableWriter
 from celery_tasker_events.errors import SpoolUnusable
 from celery_tasker_events.telemetry.counters import Counters
@@ -197,3 +197,39 @@ def test_nothing_of_a_living_process_is_taken(postgres: Postgres, new_writer: An
     other.close()
     writer.start()
     wait_until(lambda: postgres.taken == [0, 7], "it is taken once its process has ended")
+
+
+def test_an_error_that_nobody_thought_of_ends_neither_the_thread_nor_an_event(
+    postgres: Postgres, new_writer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = new_writer()
+    commit, failures = postgres.commit, iter([RuntimeError("a bug")] * 2)
+
+    def fail_twice(batch: Sequence[DurableMessage]) -> None:
+        for error in failures:
+            raise error
+        commit(batch)
+
+    postgres.commit = fail_twice  # type: ignore[method-assign]
+    for number in range(10):
+        writer.send(message(number))
+
+    assert writer.drain(LONG)
+    assert postgres.taken == list(range(10))
+    assert caplog.text.count("The writer failed") == 2
+
+
+def test_a_row_that_can_not_be_read_holds_up_nothing(
+    postgres: Postgres, new_writer: Any, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Spool(spool.path, 10_000_000)
+    other.add([message(1).to_row(), SpoolRow("number.noted", "numbers", b"{}"), message(2).to_row()])
+    other.close()
+    counters = Counters()
+
+    new_writer(counters=counters).start()
+
+    wait_until(lambda: postgres.taken == [1, 2], "what can be read is published")
+    wait_until(lambda: spool.oldest(10) == [], "nothing is left")
+    assert counters.total("dropped") == 1
+    assert "can't be read, and is dropped" in caplog.text
