@@ -11,6 +11,7 @@ from celery_tasker_events.cli.diff import diff
 from celery_tasker_events.cli.dlq import dlq
 from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.cli.queues import queues
+from celery_tasker_events.cli.replay import replay
 from celery_tasker_events.cli.show import show
 from celery_tasker_events.cli.tail import tail
 from celery_tasker_events.cli.trace import trace
@@ -26,5 +27,5 @@ def main() -> None:
     """Domain events without a Celery app. With one: celery -A <your app> domain-events."""
 
 
-for command in (catalog, check, consume, diff, dlq, grants, queues, show, tail, trace, types):
+for command in (catalog, check, consume, diff, dlq, grants, queues, replay, show, tail, trace, types):
     main.add_command(command)

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery_tasker_events.consumer.entry import Entry
 
-__all__ = ["entry_as_json", "pretty", "printable", "shown", "utc"]
+__all__ = ["entry_as_json", "event_name_of", "pretty", "printable", "shown", "utc"]
 
 NONE = "-"
 
@@ -23,6 +23,11 @@ def printable(text: str) -> str:
 def shown(value: object) -> str:
     """Return a value of a message for a table; a dash for what is missing."""
     return NONE if value is None else printable(str(value))
+
+
+def event_name_of(entry: Entry) -> str:
+    """Return the event's name for a table, and whether it is a replay."""
+    return shown(entry.outline.event_name) + ("" if entry.outline.replay_id is None else " (replay)")
 
 
 def utc(moment: datetime.datetime | None) -> str:

@@ -64,6 +64,7 @@ def _lines(entry: Entry) -> Iterator[str]:
         "namespace": shown(outline.namespace),
         "fired at": utc(outline.fired_at),
         "fired by": shown(outline.fired_by),
+        "replay": shown(outline.replay_id),
         "envelope": shown(outline.envelope),
         "place": f"{shown(entry.queue)}{'' if entry.archived_at is None else ' (archive)'}, message {entry.msg_id}",
         "enqueued at": utc(entry.enqueued_at),

@@ -14,7 +14,7 @@ import psycopg
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
-from celery_tasker_events.cli.printable import entry_as_json, printable, shown, utc
+from celery_tasker_events.cli.printable import entry_as_json, event_name_of, printable, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
 from celery_tasker_events.consumer.entry import Entry
@@ -122,7 +122,7 @@ def _line(entry: Entry, with_queue: bool) -> str:
     columns = [utc(entry.moment), *([shown(entry.queue)] if with_queue else [])]
     if entry.problem is not None:
         return "  ".join([*columns, shown(outline.event_name), f"message {entry.msg_id}: {printable(entry.problem)}"])
-    columns += [f"{shown(outline.event_name):<24}", f"{shown(outline.outcome):<11}", f"{shown(outline.step_name):<20}"]
+    columns += [f"{event_name_of(entry):<24}", f"{shown(outline.outcome):<11}", f"{shown(outline.step_name):<20}"]
     return "  ".join([*columns, shown(outline.correlation_id), _gist(entry)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from celery_tasker_events.cli.printable import NONE, shown, utc
+from celery_tasker_events.cli.printable import NONE, event_name_of, shown, utc
 from celery_tasker_events.cli.table import as_table
 from celery_tasker_events.consumer.entry import Entry
 
@@ -75,7 +75,7 @@ def _row(entry: Entry, start: datetime.datetime) -> dict[str, str]:
         "AT": f"+{(entry.moment - start).total_seconds():.3f} s",
         "NAMESPACE": shown(outline.namespace or entry.queue),
         "STEP": shown(outline.step_name),
-        "EVENT": shown(outline.event_name),
+        "EVENT": event_name_of(entry),
         "OUTCOME": shown(outcome),
         "TRY": shown(outline.attempt),
         "TOOK": NONE if duration is None else f"{duration:.0f} ms",

@@ -64,6 +64,12 @@ class Delivery:
     body: str
     headers: Mapping[str, Any]
 
+    @property
+    def replay_id(self) -> str | None:
+        """Id of the replay that sent the event once more; None for the event itself."""
+        replay_id = self.headers.get("replay_id")
+        return replay_id if isinstance(replay_id, str) else None
+
 
 def open_message(message: Message) -> Delivery:
     """Read the event of a message.

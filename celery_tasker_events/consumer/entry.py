@@ -35,6 +35,7 @@ class Outline:
         error_type: Class of the exception.
         failed_stage: Of a dead letter: where on its way the event failed.
         payload: Of the event, whichever envelope it is in.
+        replay_id: Of the replay that sent it once more; None for the event itself.
     """
 
     envelope: str | None = None
@@ -55,6 +56,7 @@ class Outline:
     error: str | None = None
     failed_stage: str | None = None
     payload: Any = None
+    replay_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ class Entry:
         outline = Outline()
         if problem is None:
             outline, problem = _outlined(message, is_dead_letter=queue.endswith("_dlq"))
+        said = _decoded(headers)[0]
+        if isinstance(said, Mapping):
+            outline = dataclasses.replace(outline, replay_id=_text(said.get("replay_id")))
         return cls(
             queue,
             msg_id,
@@ -97,7 +102,7 @@ class Entry:
             read_ct,
             _utc(visible_at),
             message,
-            _decoded(headers)[0],
+            said,
             outline,
             problem,
         )

@@ -19,6 +19,7 @@ __all__ = [
     "EXPLAIN",
     "FIRST_SINCE",
     "IN_CHUNK",
+    "IS_NO_REPLAY",
     "LAST_OF_CHUNK",
     "LAST_OF_CHUNK_BACKWARDS",
     "MATCHING",
@@ -61,6 +62,8 @@ CORRELATION_ID = sql.SQL(
     "coalesce(message->'metadata'->>'correlation_id', message->>'correlationid', message->>'correlation_id')"
 )
 EVENT_ID = sql.SQL("coalesce(message->>'event_id', message->>'id')")
+# By the header alone: what stands in the metadata may be a publisher's own.
+IS_NO_REPLAY = sql.SQL("headers->>'replay_id' is null")
 # A message that Postgres refused is kept by its dead letter as text, in which the correlation id stands as one of these.
 REFUSED_WITH_CORRELATION_ID = sql.SQL(
     "(strpos(message->>'message_text', %(quoted)s) > 0 or strpos(message->>'message_text', %(quoted_in_cloudevent)s) > 0)"

@@ -16,7 +16,7 @@ from celery_tasker_events.consumer import looking_sql
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.durable.queues import Connection
 
-__all__ = ["Filter", "Progress", "Source", "first_since", "matching", "planned", "read"]
+__all__ = ["Filter", "Progress", "Source", "chunks", "first_since", "matching", "planned", "read"]
 
 #: Rows of one chunk: some milliseconds for the server, and tens of megabytes here if all of them match.
 CHUNK = 20_000
@@ -56,12 +56,18 @@ class Filter:
 
     Attributes:
         outcome: A status, such as ``"failed"``.
+        since: Enqueued then or later.
+        until: Enqueued before.
+        originals: Whether replays are left out.
     """
 
     event: Pattern | None = None
     outcome: str | None = None
     correlation_id: str | None = None
     event_id: str | None = None
+    since: datetime.datetime | None = None
+    until: datetime.datetime | None = None
+    originals: bool = False
 
     def condition(self, source: Source) -> sql.Composable:
         """Return what the server filters the messages of a source by."""
@@ -77,6 +83,12 @@ class Filter:
             if source.queue.endswith("_dlq"):
                 belongs = sql.SQL("({} or {})").format(belongs, looking_sql.REFUSED_WITH_CORRELATION_ID)
             parts.append(belongs)
+        if self.since is not None:
+            parts.append(sql.SQL("enqueued_at >= {}").format(sql.Placeholder("since")))
+        if self.until is not None:
+            parts.append(sql.SQL("enqueued_at < {}").format(sql.Placeholder("until")))
+        if self.originals:
+            parts.append(looking_sql.IS_NO_REPLAY)
         return sql.SQL(" and ").join(parts) if parts else sql.SQL("true")
 
     def parameters(self) -> Mapping[str, Any]:
@@ -144,7 +156,7 @@ def matching(
         yield from (Entry.of(source.queue, row) for row in read(connection, everywhere, parameters))
         return
     statement = looking_sql.IN_CHUNK.format(**parts, direction=sql.SQL("desc" if newest_first else "asc"))
-    for after, up_to in _chunks(connection, source, low, high, newest_first, progress):
+    for after, up_to in chunks(connection, source, low, high, newest_first, progress):
         if limit <= 0:
             return
         rows = read(connection, statement, {**parameters, "limit": limit, "after": after, "up_to": up_to})
@@ -156,10 +168,19 @@ def _is_indexed(connection: Connection, statement: sql.SQL | sql.Composed, param
     return "Seq Scan" not in json.dumps(planned(connection, statement, parameters))
 
 
-def _chunks(
-    connection: Connection, source: Source, low: int | None, high: int | None, newest_first: bool, progress: Progress | None
+def chunks(
+    connection: Connection,
+    source: Source,
+    low: int | None,
+    high: int | None,
+    newest_first: bool = False,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Yield the borders of chunks: the id before the first, and the last."""
+    """Yield the borders of chunks: the id before the first, and the last.
+
+    Args:
+        low, high: As for :func:`matching`.
+    """
     [(first, last)] = read(connection, looking_sql.ENDS.format(table=source.table))
     if first is None:
         return

@@ -78,6 +78,13 @@ class Envelope(ABC):
             payload: JSON Schema of its payload.
         """
 
+    def amended(self, message: Mapping[str, Any], idempotency_key: str, more: Mapping[str, str]) -> dict[str, Any]:
+        """Return a copy of a message of this envelope with another idempotency key and with more in its metadata.
+
+        All else stays as it is, also what only others know.
+        """
+        return {**message, "metadata": {**message["metadata"], **more, "idempotency_key": idempotency_key}}
+
     def headers(self, event: DomainEvent, traceparent: str | None = None) -> bytes:
         """Return the PGMQ headers of the event: ``x-pgmq-group`` lets grouped reads give each workflow in order.
 

@@ -93,6 +93,13 @@ class CloudEventsEnvelope(Envelope):
             execution_result=read_execution(values.decode(message["executionresult"])),
         )
 
+    def amended(self, message: Mapping[str, Any], idempotency_key: str, more: Mapping[str, str]) -> dict[str, Any]:
+        amended = {name: value for name, value in message.items() if name not in ("idempotencykey", "idempotencykeyjson")}
+        _add(amended, "idempotencykey", idempotency_key)
+        kept = json.loads(message["moremetadata"]) if "moremetadata" in message else {}
+        amended["moremetadata"] = _text({**kept, **more})
+        return amended
+
     def recognises(self, message: Mapping[str, Any]) -> bool:
         return message.get("specversion") == "1.0" and "executionresult" in message
 
