@@ -236,7 +236,7 @@ class DomainEvents(PublishesByHand):
         return self._process.drain(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Drain, then end this process' threads and connections; a later event starts new ones.
+        """Drain, then end this process' threads and connections, and flush OpenTelemetry; a later event starts new ones.
 
         Whoever closes at the same time waits for the same end. From a subscriber or a publisher's hook it is False at once,
         as these can't wait for themselves, and another thread does it.
@@ -332,7 +332,11 @@ class DomainEvents(PublishesByHand):
             write_as_json()
 
     def _drain_timeout(self) -> float:
-        return self.settings.shutdown_drain_timeout_ms / 1000
+        try:
+            settings = self.settings
+        except ConfigurationError:  # told elsewhere; there is nothing to drain but what others hold
+            settings = Settings()
+        return settings.shutdown_drain_timeout_ms / 1000
 
     def _after_fork_in_child(self) -> None:
         self.tally.after_fork_in_child()

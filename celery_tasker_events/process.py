@@ -13,6 +13,7 @@ from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.orphans import close_orphans, leave_to_itself
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.runtime import Runtime
+from celery_tasker_events.telemetry.flushing import flush_opentelemetry, holds_telemetry
 
 __all__ = ["ProcessRuntime"]
 
@@ -69,13 +70,24 @@ class ProcessRuntime:
         return closed and drained
 
     def close(self, timeout: float | None) -> bool:
-        """Drain, then end the threads and connections; return whether all was drained. A later event starts new ones."""
+        """Drain, then end the threads and connections; return whether all was drained. A later event starts new ones.
+
+        OpenTelemetry is flushed in what is left of the time: spans of steps that published nothing wait there, too.
+        """
         with self._lock:
             if self._runtime is not None:
                 self._closing.append(self._runtime)
                 self._keep_from_orphanage()
                 self._runtime = None
-        return not self._closing or self._close_all(self._deadline(timeout))
+        has_telemetry = holds_telemetry()
+        if not (self._closing or has_telemetry):
+            return True
+        deadline = self._deadline(timeout)
+        drained = self._close_all(deadline)
+        if has_telemetry:
+            # Last, as the spans of what was drained are among it.
+            flush_opentelemetry(_left(deadline))
+        return drained
 
     def end(self) -> None:
         """Close at the end of the interpreter: whoever publishes even later waits until it is done."""
