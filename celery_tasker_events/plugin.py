@@ -26,13 +26,14 @@ from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
 from celery_tasker_events.record import EventReference
 from celery_tasker_events.runtime import Runtime, make_spools
+from celery_tasker_events.scraping.endpoint import MetricsEndpoint, metrics_problems
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.telemetry.counters import Series
 from celery_tasker_events.telemetry.json_log import write_as_json
 from celery_tasker_events.telemetry.log import error_fields, logger
 from celery_tasker_events.telemetry.tally import Tally
-from celery_tasker_events.telemetry.totals import Totals
+from celery_tasker_events.telemetry.totals import EventSeries, Totals
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -65,6 +66,7 @@ class DomainEvents(PublishesByHand):
         #: Where this process counts, for the signals.
         self.tally = Tally()
         self._declared: list[EventDeclaration] = []
+        self._metrics = MetricsEndpoint()
         if app is not None:
             self.init_app(app)
 
@@ -285,6 +287,7 @@ class DomainEvents(PublishesByHand):
         # Celery has set up the worker's logging by now, and its children inherit the handlers.
         self._set_up_logging()
         problems = [*self.catalog.problems, *self.catalog.unbound]
+        problems += metrics_problems(self.settings)
         problems += database_problems(
             self.settings, self.catalog.durable_namespaces(), self.catalog.durable_namespaces(by_hand=False)
         )
@@ -296,6 +299,22 @@ class DomainEvents(PublishesByHand):
         self._publishers.freeze()
         if self.catalog.durable_namespaces():
             self._prepare_spools()
+
+    def start_metrics(self) -> None:
+        """Serve the metrics of all processes of this worker, if a port is set: for its main process."""
+        self._metrics.start(self.settings, self.totals, self._declared_series())
+
+    def stop_metrics(self) -> None:
+        self._metrics.stop()
+
+    def _declared_series(self) -> list[EventSeries]:
+        events = (event for step in self.catalog.steps().values() for event in step.events)
+        declared = ((event.declaration, event.namespace) for event in events)
+        return [
+            EventSeries("published", declaration.name, namespace, declaration.delivery_mode.value, "")
+            for declaration, namespace in declared
+            if declaration.delivery_mode.reaches_pgmq
+        ]
 
     def adopt(self) -> None:
         """Publish what processes that have died left in the spool; nothing is started if that is nothing."""
@@ -340,6 +359,7 @@ class DomainEvents(PublishesByHand):
 
     def _after_fork_in_child(self) -> None:
         self.tally.after_fork_in_child()
+        self._metrics.after_fork_in_child()
         if self._catalog is not None:
             self._catalog.renew_lock()
 

@@ -77,6 +77,7 @@ class Runtime:
                 "broadcast": self._bus.depth,
             },
             sheet=sheet,
+            keeps_durations=settings.metrics_port is not None,
         )
         form, limit = envelope.by_name(settings.envelope), settings.max_event_bytes
         self.transactional = TransactionalPublisher(form, self.counters, self._telemetry, limit)

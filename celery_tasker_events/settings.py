@@ -50,6 +50,8 @@ class Settings:
             out of the bus leads to another language.
         dispatch_timeout_ms: Milliseconds that one subscriber may take for one event.
         shutdown_drain_timeout_ms: Milliseconds that a process waits at its end for what it accepted.
+        metrics_port: Where the worker's main process serves metrics to Prometheus; 0: any free port; None: nowhere.
+        metrics_host: Address that it listens on.
         log_format: ``"plain"``, or ``"json"`` for one JSON object a line with the structured fields.
         log_dropped_events: Whether a full buffer is logged; it is counted in any case.
         log_subscriber_errors: Whether a subscriber's error is logged; it is counted in any case.
@@ -77,6 +79,8 @@ class Settings:
     ffi_integration_enabled: bool = True
     dispatch_timeout_ms: int = 5000
     shutdown_drain_timeout_ms: int = 5000
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     log_format: str = "plain"
     log_dropped_events: bool = True
     log_subscriber_errors: bool = True
@@ -243,6 +247,8 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "ffi_integration_enabled": _boolean,
     "dispatch_timeout_ms": _milliseconds,
     "shutdown_drain_timeout_ms": _milliseconds,
+    "metrics_port": _integer(0, 65_535),
+    "metrics_host": _string,
     "log_format": _one_of("plain", "json"),
     "log_dropped_events": _boolean,
     "log_subscriber_errors": _boolean,

@@ -49,6 +49,8 @@ class Plugin(Protocol):
     def step(self, task: Task) -> BoundStep: ...
     def put(self, publication: Publication) -> bool: ...
     def check_worker(self) -> None: ...
+    def start_metrics(self) -> None: ...
+    def stop_metrics(self) -> None: ...
     def adopt(self) -> None: ...
     def close(self) -> bool: ...
     def end(self) -> None: ...
@@ -231,6 +233,8 @@ class SignalReceiver:
             try:
                 drain()
             finally:
+                # First, as counts without those of the children would be taken for a restart.
+                self._plugin.stop_metrics()
                 self._plugin.tally.remove_board()
         except Exception:
             logger.warning("Draining domain events failed", exc_info=True, extra=current_error_fields())
@@ -354,9 +358,9 @@ def _deaf(*signums: os_signals.Signals) -> Iterator[None]:
 
 
 def _worker_step(find_plugin: Callable[[], Plugin | None]) -> type[bootsteps.Step]:
-    """A boot step that refuses to start a worker whose declarations are wrong, before it forks a child."""
+    """A boot step that refuses to start a worker whose declarations are wrong, before it forks a child. It serves metrics."""
 
-    class DomainEventsStep(bootsteps.Step):  # type: ignore[misc]  # celery has no type hints
+    class DomainEventsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no type hints
         name = "celery_tasker_events"
 
         def __init__(self, worker: Any, **options: Any) -> None:
@@ -369,5 +373,9 @@ def _worker_step(find_plugin: Callable[[], Plugin | None]) -> type[bootsteps.Ste
                 # Celery's command line shows this without a traceback and exits with 1.
                 raise click.ClickException(f"celery_tasker_events can't start:\n{error}") from error
             plugin.tally.open_board()
+
+        def start(self, parent: Any) -> None:
+            if plugin := find_plugin():
+                plugin.start_metrics()
 
     return DomainEventsStep

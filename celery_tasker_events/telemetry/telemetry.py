@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.durations import TimedTrail
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields
 from celery_tasker_events.telemetry.sheet import Sheet
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
@@ -25,6 +26,7 @@ class Telemetry:
         channels: How many items wait in each buffer, by name: called on the thread that collects metrics.
         otel: For tests; by default that of the process.
         sheet: Where counters and buffers are written down for the other processes of a worker.
+        keeps_durations: Whether it is written down there how long events take.
     """
 
     def __init__(
@@ -33,8 +35,11 @@ class Telemetry:
         channels: Mapping[str, Callable[[], int]] | None = None,
         otel: Otel | None = None,
         sheet: Sheet | None = None,
+        *,
+        keeps_durations: bool = False,
     ) -> None:
         self._sheet = sheet or Sheet()
+        self._keeps_durations = keeps_durations
         self._counters = counters
         self._channels = channels or {}
         self._given_otel = otel
@@ -62,6 +67,10 @@ class Telemetry:
             fired_at: POSIX timestamp in seconds of its outcome, from which its duration counts.
             span_context: What :func:`~celery_tasker_events.telemetry.trail.current_span_context` said there.
         """
+        trail = self._otel_trail(fields, fired_at, span_context)
+        return TimedTrail(trail, self._sheet, fields, fired_at) if self._keeps_durations else trail
+
+    def _otel_trail(self, fields: Mapping[str, Any], fired_at: float, span_context: Any) -> Trail:
         try:
             otel = self._otel or self._find_otel()
             return NO_TRAIL if otel is None else _Guarded(otel.trail(fields, fired_at, span_context), self._trouble)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from celery_tasker_events.telemetry.board import Reading
 from celery_tasker_events.telemetry.counters import CALL, EVENT
+from celery_tasker_events.telemetry.durations import Durations, DurationSeries, durations_of
 from celery_tasker_events.telemetry.gauge import ConnectionState
 from celery_tasker_events.telemetry.sheet import Key
 
@@ -46,6 +47,7 @@ class Totals:
         events: How often each thing happened to each event, in processes that have ended too.
         calls: How many calls of each subscriber ended how, by its name and ``CallResult``; likewise.
         depths: How many items wait in the buffers of the processes that live, by channel.
+        durations: How long published events took, in processes that have ended too; only where metrics are served.
         connections: How many of the processes that live reached Postgres last time, did not, or had no need to.
         is_complete: False if this is one process alone: outside a worker, or where its processes have no place in common.
     """
@@ -55,6 +57,7 @@ class Totals:
     depths: Mapping[str, int]
     connections: Mapping[ConnectionState, int]
     is_complete: bool
+    durations: Mapping[DurationSeries, Durations] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reading: Reading, *, is_complete: bool) -> Totals:
@@ -67,7 +70,7 @@ class Totals:
                 _, subscriber, result = key
                 calls[subscriber, result] += count
         depths, connections = _gauges(reading.gauges)
-        return cls(events, calls, depths, connections, is_complete)
+        return cls(events, calls, depths, connections, is_complete, durations_of(reading.counts))
 
     @property
     def processes(self) -> int:

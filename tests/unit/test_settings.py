@@ -48,6 +48,8 @@ def test_none_means_the_default(key: str) -> None:
         ("templates", ["a/*.yaml", "b.yaml"]),
         ("publishers", ("shop.publishers.Payment",)),
         ("namespace", "payments"),
+        *[("metrics_port", edge) for edge in (0, 65_535)],
+        ("metrics_host", "0.0.0.0"),  # noqa: S104  # an address that a user may set
         *[(key, edge) for key in BUFFERS for edge in (1, 10_000_000)],
         *[(key, edge) for key in MILLISECONDS for edge in (1, 3_600_000)],
         *[(key, flag) for key in FLAGS for flag in (True, False)],
@@ -67,6 +69,11 @@ def test_a_bad_buffer_size_is_told_with_the_range(key: str, value: Any) -> None:
 @pytest.mark.parametrize("key", MILLISECONDS)
 def test_a_bad_timeout_is_told_with_the_range(key: str, value: Any) -> None:
     assert problem_of(**{key: value}) == f"tasker_events_{key}: must be a whole number from 1 to 3600000, not {value!r}"
+
+
+@pytest.mark.parametrize("value", [-1, 65_536, "9808", True])
+def test_a_bad_port_is_told_with_the_range(value: Any) -> None:
+    assert problem_of(metrics_port=value) == f"tasker_events_metrics_port: must be a whole number from 0 to 65535, not {value!r}"
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", "False", []])
