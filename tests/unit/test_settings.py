@@ -49,7 +49,7 @@ def test_none_means_the_default(key: str) -> None:
         ("publishers", ("shop.publishers.Payment",)),
         ("namespace", "payments"),
         *[("metrics_port", edge) for edge in (0, 65_535)],
-        ("metrics_host", "0.0.0.0"),  # noqa: S104  # an address that a user may set
+        ("metrics_host", "0.0.0.0"),  # an address that a user may set
         *[(key, edge) for key in BUFFERS for edge in (1, 10_000_000)],
         *[(key, edge) for key in MILLISECONDS for edge in (1, 3_600_000)],
         *[(key, flag) for key in FLAGS for flag in (True, False)],
