@@ -142,6 +142,27 @@ def test_only_the_main_process_holds_the_port(shop, dsn):
     wait_until(lambda: holders_of(inode_of(port)) == {worker.process.pid}, "no child holds it")
 
 
+def test_the_counts_do_not_shrink_while_the_worker_ends(shop, dsn):
+    worker = shop.start(dsn=dsn, metrics_port=0)
+    address = address_of(worker)
+    for result in [shop.send("pay", number) for number in ORDERS]:
+        result.get(timeout=60)
+    wait_for_counts(address, dsn, 4 * len(ORDERS))
+    seen = []
+
+    def scrape():
+        with contextlib.suppress(OSError):
+            while True:
+                seen.append(sum(samples_of(address, PUBLISHED, "event_name").values()))
+
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    assert worker.stop() == 0
+    scraper.join()
+
+    assert set(seen) == {4 * len(ORDERS)}
+
+
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
 def test_every_pool_serves_what_is_in_the_queues(shop, dsn, pool):
     if pool == "gevent" and importlib.util.find_spec("gevent") is None:

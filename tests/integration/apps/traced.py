@@ -28,9 +28,3 @@ def configure_sdk(**_: Any) -> None:
     metric_exporter = ConsoleMetricExporter(out=out, formatter=lambda data: data.to_json(indent=None) + "\n")
     metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(metric_exporter, 3_600_000)]))
     CeleryInstrumentor().instrument()
-
-
-# A child ends without atexit. The plugin's own receiver was connected before this one, so all is counted by now.
-@signals.worker_process_shutdown.connect(weak=False)
-def export_metrics(**_: Any) -> None:
-    metrics.get_meter_provider().shutdown()  # type: ignore[attr-defined]
