@@ -9,6 +9,7 @@ from celery_tasker_events.cli.catalog import catalog
 from celery_tasker_events.cli.check import check
 from celery_tasker_events.cli.diff import diff
 from celery_tasker_events.cli.dlq import dlq
+from celery_tasker_events.cli.forward import forward
 from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.cli.queues import queues
 from celery_tasker_events.cli.replay import replay
@@ -30,5 +31,5 @@ def domain_events(ctx: click.Context) -> None:
     """Domain events of this app's tasks."""
 
 
-for command in (catalog, check, diff, dlq, grants, queues, replay, setup, show, spool, status, tail, trace, types):
+for command in (catalog, check, diff, dlq, forward, grants, queues, replay, setup, show, spool, status, tail, trace, types):
     domain_events.add_command(command)

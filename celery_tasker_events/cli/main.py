@@ -9,6 +9,7 @@ from celery_tasker_events.cli.check import check
 from celery_tasker_events.cli.consume import consume
 from celery_tasker_events.cli.diff import diff
 from celery_tasker_events.cli.dlq import dlq
+from celery_tasker_events.cli.forward import forward
 from celery_tasker_events.cli.grants import grants
 from celery_tasker_events.cli.queues import queues
 from celery_tasker_events.cli.replay import replay
@@ -27,5 +28,5 @@ def main() -> None:
     """Domain events without a Celery app. With one: celery -A <your app> domain-events."""
 
 
-for command in (catalog, check, consume, diff, dlq, grants, queues, replay, show, tail, trace, types):
+for command in (catalog, check, consume, diff, dlq, forward, grants, queues, replay, show, tail, trace, types):
     main.add_command(command)

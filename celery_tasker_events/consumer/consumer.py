@@ -208,17 +208,29 @@ class Consumer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def run_workers(self, start: Callable[[Engine], None], *, until_empty: bool = False) -> None:
+        """As :meth:`run`, with threads of the caller's own that take messages from the engine and settle them."""
+        with stopped_by_signals(self.stop, self._abandon):
+            self._serve(start, _nothing, until_empty=until_empty)
+
     def _run(self, coroutines: Coroutines, *, until_empty: bool) -> None:
         if not self._handlers:
             raise ConfigurationError("the consumer has no handlers: register one with @consumer.on('payment.*')")
-        with self._running(self._options.concurrency, until_empty=until_empty) as engine:
+
+        def start(engine: Engine) -> None:
             handling = Handling(self._options, tuple(self._handlers), coroutines.wait, engine.stopping)
             start_workers(engine, handling, self._options.concurrency)
+
+        self._serve(start, coroutines.cancel, until_empty=until_empty)
+        coroutines.close()
+
+    def _serve(self, start: Callable[[Engine], None], cancel: Callable[[], None], *, until_empty: bool) -> None:
+        with self._running(self._options.concurrency, until_empty=until_empty) as engine:
+            start(engine)
             wait_interruptibly(engine.stopping)
             if not wait_interruptibly(engine.ended, self._options.shutdown_timeout):
-                coroutines.cancel()
+                cancel()
                 engine.ended.wait(GRACE)
-        coroutines.close()
 
     @contextlib.contextmanager
     def _running(self, concurrency: int, *, until_empty: bool) -> Iterator[Engine]:
@@ -267,3 +279,7 @@ class Consumer:
         engine = self._engine
         if engine is not None:
             engine.abandon()
+
+
+def _nothing() -> None:
+    pass

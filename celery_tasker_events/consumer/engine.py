@@ -110,25 +110,38 @@ class Engine:
 
     def take(self) -> Message | None:
         """Wait for a message, which must be settled afterwards; None: there will be none."""
+        taken = self.take_batch(1)
+        return taken[0] if taken else None
+
+    def take_batch(self, most: int) -> list[Message]:
+        """Wait for messages, up to that many, which must be settled afterwards; none: there will be none."""
+        taken: list[Message] = []
         with self._changed:
-            while True:
+            while not taken:
                 # In slices, for this may be the main thread, in which signals are received.
                 while not self._ready and not self.stopping.is_set():
                     self._changed.wait(SLICE)
                 if self.stopping.is_set():
-                    return None
-                message = self._ready.popleft()
-                if self._leases.holds(message, time.monotonic()):
-                    self._running += 1
-                    return message
-                # Somebody else may have it by now, or will have it soon.
-                self._leases.end([message])
+                    break
+                while self._ready and len(taken) < most:
+                    message = self._ready.popleft()
+                    if self._leases.holds(message, time.monotonic()):
+                        taken.append(message)
+                    else:
+                        # Somebody else may have it by now, or will have it soon.
+                        self._leases.end([message])
+            self._running += len(taken)
+        return taken
 
-    def settle(self, settlement: Settlement) -> None:
-        """Say what is to become of a message that was taken; it is committed soon."""
+    def holds(self, message: Message) -> bool:
+        """Return whether a message that was taken is still this process' own, so far as it knows."""
+        return self._leases.holds(message, time.monotonic())
+
+    def settle(self, *settlements: Settlement) -> None:
+        """Say what is to become of messages that were taken; it is committed soon."""
         with self._changed:
-            self._running -= 1
-            self._settled.append(settlement)
+            self._running -= len(settlements)
+            self._settled.extend(settlements)
             self._changed.notify_all()
 
     @property
