@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from celery_tasker_events.consumer import Consumer
+from celery_tasker_events.consumer.forwarder import Forwarder
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import create_queues
 from celery_tasker_events.envelope import by_name
@@ -59,9 +60,9 @@ def rows(dsn: str, columns: str, namespace: str = "payments", table: str = "q", 
 
 
 class Running:
-    """A consumer that runs on a thread of its own, until the block is left; an error of it is raised there."""
+    """A consumer or a forwarder that runs on a thread of its own, until the block is left; an error of it is raised there."""
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer | Forwarder) -> None:
         self.consumer = consumer
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -72,7 +73,7 @@ class Running:
         except BaseException as error:
             self._error = error
 
-    def __enter__(self) -> Consumer:
+    def __enter__(self) -> Consumer | Forwarder:
         self._thread.start()
         return self.consumer
 
