@@ -116,8 +116,10 @@ def test_a_secret_that_is_none_is_an_error(secret):
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(200, type(None)), (204, type(None)), (301, TargetUnavailable), (400, Rejected), (404, Rejected), (408, NotNow)]
-    + [(425, NotNow), (429, TargetUnavailable), (500, NotNow), (502, TargetUnavailable), (503, TargetUnavailable)],
+    [
+        *[(200, type(None)), (204, type(None)), (400, Rejected), (404, Rejected), (408, NotNow), (425, NotNow), (500, NotNow)],
+        *[(301, TargetUnavailable), (429, TargetUnavailable), (502, TargetUnavailable), (503, TargetUnavailable)],
+    ],
 )
 def test_what_an_answer_of_a_webhook_means(status, kind):
     assert type(_judge("https://host", status, None)) is kind
