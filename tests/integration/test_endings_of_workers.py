@@ -90,7 +90,7 @@ def ended(request, start, tmp_path_factory):
     with contextlib.ExitStack() as stack:
         for name, ending in endings.items():
             stack.enter_context(nothing_is_committed(workers[name].dsn))
-            workers[name].burst("ended").get(timeout=60)
+            workers[name].burst("ended").get(timeout=120)
             if ending.running:
                 workers[name].burst("running", until=go)
         for name, ending in endings.items():
@@ -126,7 +126,7 @@ def end_while_nothing_is_committed(workers):
     with contextlib.ExitStack() as stack:
         for bench in workers.values():
             stack.enter_context(nothing_is_committed(bench.dsn))
-            bench.burst("ended").get(timeout=60)
+            bench.burst("ended").get(timeout=120)
             bench.signal(TERM)
         assert {pool: bench.ends() for pool, bench in workers.items()} == dict.fromkeys(workers, 0)
 
@@ -144,5 +144,5 @@ def test_what_postgres_does_not_take_waits_on_disk_for_the_next_process(start, p
     for pool, bench in workers.items():
         # Twice, where Postgres finished a statement whose process was gone.
         wait_until(
-            lambda bench=bench: set(noted(bench.dsn)) == set(all_of("ended")), f"the events of {pool} are there", timeout=60
+            lambda bench=bench: set(noted(bench.dsn)) == set(all_of("ended")), f"the events of {pool} are there", timeout=180
         )
