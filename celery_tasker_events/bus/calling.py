@@ -48,7 +48,7 @@ class Caller:
             except StopIteration as stop:
                 return bool(stop.value)
             value, error = None, None
-            if not inspect.isawaitable(step):
+            if step is None or not inspect.isawaitable(step):
                 value = step
                 continue
             before_waiting()

@@ -40,7 +40,7 @@ class Subscription:
     def matches(self, event_name: str) -> bool:
         return any(pattern.matches(event_name) for pattern in self.patterns)
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         named: Any = self.handler
         while isinstance(named, functools.partial):

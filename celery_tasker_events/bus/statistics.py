@@ -55,7 +55,8 @@ class SubscriberStatistics:
 class _Tally:
     def __init__(self) -> None:
         self.received = 0
-        self.ended = dict.fromkeys(CallResult, 0)
+        # By name: an enum's hash is computed in Python each time.
+        self.ended = dict.fromkeys((result.value for result in CallResult), 0)
         self.last_at: float | None = None
         self.seconds = 0.0
 
@@ -69,14 +70,14 @@ class StatisticsBook:
 
     def begin(self, subscription: Subscription) -> None:
         with self._lock:
-            tally = self._tallies.setdefault(subscription, _Tally())
+            tally = self._tally(subscription)
             tally.received += 1
             tally.last_at = time.time()
 
     def end(self, subscription: Subscription, result: CallResult, seconds: float) -> None:
         with self._lock:
-            tally = self._tallies.setdefault(subscription, _Tally())
-            tally.ended[result] += 1
+            tally = self._tally(subscription)
+            tally.ended[result.value] += 1
             tally.seconds += seconds
 
     def of(self, subscription: Subscription) -> SubscriberStatistics:
@@ -90,5 +91,11 @@ class StatisticsBook:
                 if tally.last_at is None
                 else datetime.datetime.fromtimestamp(tally.last_at, datetime.timezone.utc),
                 total_time_ms=tally.seconds * 1000,
-                **{result.value: count for result, count in tally.ended.items()},
+                **tally.ended,
             )
+
+    def _tally(self, subscription: Subscription) -> _Tally:
+        tally = self._tallies.get(subscription)
+        if tally is None:
+            tally = self._tallies[subscription] = _Tally()
+        return tally
