@@ -91,6 +91,7 @@ class InProcessBus:
         self._idle = threading.Condition(self._lock)
         self._busy = threading.Condition(self._lock)
         self._watch_wakes = 0.0
+        self._looked = 0.0
         self._watch_thread: threading.Thread | None = None
         self._shift: _Shift | None = None
         self._closing = False
@@ -304,7 +305,7 @@ class InProcessBus:
         assert shift.event is not None
         self._registry.book.end(shift.calling, result, time.monotonic() - shift.started)
         self._counters.add_call(shift.calling.name, result.value)
-        name, reason = _COUNTED[result]
+        name, reason = _COUNTED[result.value]
         self._count(name, shift.event, reason, shift.mode)
 
     def _watch(self) -> None:
@@ -323,15 +324,20 @@ class InProcessBus:
     def _next_late_call(self) -> tuple[Subscription, DomainEvent, bool] | None:
         with self._lock:
             while not self._closing:
-                shift = self._shift
-                due = math.inf if shift is None or shift.due is None else shift.due
-                left = due - time.monotonic()
-                if shift is not None and left <= 0:
+                shift, now = self._shift, time.monotonic()
+                if shift is not None and shift.due is not None and shift.due <= now:
                     return self._relieve(shift)
-                self._watch_wakes = due
-                self._busy.wait(None if due == math.inf else left)
+                self._watch_wakes = self._next_look(shift, now)
+                self._looked = now
+                self._busy.wait(None if self._watch_wakes == math.inf else self._watch_wakes - now)
                 self._watch_wakes = 0.0
         return None
+
+    def _next_look(self, shift: _Shift | None, now: float) -> float:
+        """When a call can be late at the earliest. While calls follow each other, none of them has to wake the watch."""
+        if shift is not None and shift.due is not None:
+            return shift.due
+        return now + self._timeout if shift is not None and shift.started > self._looked else math.inf
 
     def _relieve(self, shift: _Shift) -> tuple[Subscription, DomainEvent, bool]:
         assert shift.calling is not None
@@ -376,8 +382,8 @@ class InProcessBus:
 
 #: Counter and reason of each way in which a call can end.
 _COUNTED = {
-    CallResult.HANDLED: ("dispatched", ""),
-    CallResult.SKIPPED: ("skipped", "before_handle"),
-    CallResult.FAILED: ("failed", "subscriber error"),
-    CallResult.TIMED_OUT: ("failed", "subscriber timeout"),
+    CallResult.HANDLED.value: ("dispatched", ""),
+    CallResult.SKIPPED.value: ("skipped", "before_handle"),
+    CallResult.FAILED.value: ("failed", "subscriber error"),
+    CallResult.TIMED_OUT.value: ("failed", "subscriber timeout"),
 }

@@ -173,6 +173,19 @@ def test_a_log_that_is_stuck_over_a_timeout_holds_nobody_up(new_bench: NewBench,
     assert stuck_log.written == []
 
 
+def test_calls_that_follow_each_other_do_not_wake_the_watch_each_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[None] = []
+    notify = bench.bus._busy.notify
+    monkeypatch.setattr(bench.bus._busy, "notify", lambda: (woken.append(None), notify()))
+    bench.registry.add("*", lambda event: None)
+
+    for _ in range(50):
+        bench.bus.publish(make_event())
+        assert bench.bus.drain(LONG)
+
+    assert len(woken) <= 1
+
+
 def test_what_does_not_fit_into_the_buffer_is_counted_and_logged(
     new_bench: NewBench, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
