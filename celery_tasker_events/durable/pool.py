@@ -134,14 +134,17 @@ class _Pool(ConnectionPool[Connection]):
 
     @contextlib.contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection]:
-        with super().connection(timeout) as connection:
-            try:
-                yield connection
-            except Exception as error:
-                # What mends it counts for new connections only: a role's settings, or the new primary of several hosts.
-                if treatment_of(error) is not Treatment.REFUSE:
-                    connection.close()
-                raise
+        # The pool's own would also commit at the end: each statement here has done so by itself.
+        connection = self.getconn(timeout)
+        try:
+            yield connection
+        except Exception as error:
+            # What mends it counts for new connections only: a role's settings, or the new primary of several hosts.
+            if treatment_of(error) is not Treatment.REFUSE:
+                connection.close()
+            raise
+        finally:
+            self.putconn(connection)
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
