@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -34,8 +35,8 @@ class Dispatcher:
         publish: Called on the thread for each publication, in order.
         buffer_size: How many publications may wait; of what comes beyond, durable events go to the overflow, if there is
             one, and the others are dropped, counted and logged.
-        watch: Called on the thread when nothing has come for a while; returns after how many seconds to call it again, or
-            None if not before the next publication.
+        watch: Called on the thread when nothing waits; returns after how many seconds to call it again, or None if not before
+            the next publication.
         on_depth: Called whenever :meth:`channel_depth` has changed, on any thread; it may not wait.
     """
 
@@ -59,6 +60,7 @@ class Dispatcher:
         self._channel: SimpleQueue[_Item] = SimpleQueue()
         self._overflow: Overflow | None = None
         self._thread: threading.Thread | None = None
+        self._look_at: float | None = None
         # Between a look at ``closed`` and the put nobody may close. Reentrant, as the channel: see there.
         self._gate = threading.RLock()
         self.closed = False
@@ -160,9 +162,15 @@ class Dispatcher:
     def _wait_for_item(self) -> _Item:
         while True:
             with contextlib.suppress(Empty):
-                return self._channel.get_nowait()
-            with contextlib.suppress(Empty):
-                return self._channel.get(timeout=self._watch())
+                return self._channel.get(timeout=self._seconds_to_look() if self._channel.empty() else 0)
+
+    def _seconds_to_look(self) -> float | None:
+        """Look after what is watched if it is time to, for that costs as much as an event's way through the channel."""
+        now = time.monotonic()
+        if self._look_at is None or self._look_at <= now:
+            seconds = self._watch()
+            self._look_at = None if seconds is None else now + seconds
+        return None if self._look_at is None else self._look_at - now
 
     def _empty(self, overflow: Overflow) -> None:
         while taken := overflow.take():

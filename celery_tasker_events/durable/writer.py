@@ -145,9 +145,13 @@ class DurableWriter:
         with self._changed:
             if not self._in_flight and not self._waiting:
                 return None
-            if self._in_flight and not self._is_spooling and time.monotonic() - self._in_flight_since > STALLED:
-                self._save()
-                self._tell_down(f"a commit takes longer than {STALLED:g} s")
+            if not self._in_flight or self._is_spooling:
+                return STALLED
+            left = self._in_flight_since + STALLED - time.monotonic()
+            if left > 0:
+                return left
+            self._save()
+            self._tell_down(f"a commit takes longer than {STALLED:g} s")
             return STALLED
 
     def save(self) -> None:
@@ -373,8 +377,9 @@ class DurableWriter:
             logger.warning("Durable domain events are published again")
 
     def _set_connection(self, state: ConnectionState) -> None:
-        self.connection = state
-        self._on_connection()
+        if state is not self.connection:
+            self.connection = state
+            self._on_connection()
 
 
 def _backoffs() -> Iterator[float]:

@@ -229,3 +229,34 @@ def test_every_change_of_the_depth_is_told_and_none_is_left_at_the_end() -> None
     assert bench.dispatcher.close(LONG)
 
     wait_until(lambda: depths[-1] == 0, "nothing waits")
+
+
+def test_what_is_watched_is_looked_after_when_it_is_time_to_and_not_after_each_publication(new_bench: NewBench) -> None:
+    looks: list[None] = []
+
+    def watch() -> float:
+        looks.append(None)
+        return 100 * LONG
+
+    bench = new_bench(watch=watch)
+
+    for number in range(20):
+        assert bench.dispatcher.put(publication(str(number)))
+        assert bench.dispatcher.drain(LONG)
+
+    assert len(looks) <= 1
+
+
+def test_what_is_watched_is_looked_after_again_though_nothing_comes(new_bench: NewBench) -> None:
+    waits = iter([0.01, 0.01])
+    looks: list[float | None] = []
+
+    def watch() -> float | None:
+        looks.append(next(waits, None))
+        return looks[-1]
+
+    bench = new_bench(watch=watch)
+
+    assert bench.dispatcher.put(publication())
+
+    wait_until(lambda: None in looks, "it was looked after until there was nothing to wait for")
