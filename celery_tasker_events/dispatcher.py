@@ -61,6 +61,8 @@ class Dispatcher:
         self._overflow: Overflow | None = None
         self._thread: threading.Thread | None = None
         self._look_at: float | None = None
+        # Whether somebody was told that something waits, so that the thread tells of what it takes.
+        self._is_depth_told = False
         # Between a look at ``closed`` and the put nobody may close. Reentrant, as the channel: see there.
         self._gate = threading.RLock()
         self.closed = False
@@ -82,6 +84,7 @@ class Dispatcher:
                 self._channel.put(publication)
                 # The first that waits is taken in no time, as a rule, and telling of it costs as much as putting it.
                 if waiting:
+                    self._is_depth_told = True
                     self._on_depth()
         return fits or self._put_aside(publication)
 
@@ -156,7 +159,12 @@ class Dispatcher:
 
     def _next(self) -> _Item:
         item = self._wait_for_item()
-        self._on_depth()
+        if self._is_depth_told:
+            self._is_depth_told = False
+            self._on_depth()
+            # Asked after the flag is cleared: what a task's thread has told of since is told of again.
+            if not self._channel.empty():
+                self._is_depth_told = True
         return item
 
     def _wait_for_item(self) -> _Item:
