@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -131,10 +130,9 @@ def play(payments: int, folder: Path, *, quiet: bool = False) -> Outcome:
         python, dsn = sys.executable, postgres.dsn
         # Short, so that what a killed forwarder held comes again soon; but nothing is to come again on a quiet day.
         lease = "120" if quiet else "5"
-        to_rabbitmq = shlex.join([python, str(DAY / "to_rabbitmq.py"), rabbitmq.url, QUEUE])
         main = "from celery_tasker_events.cli.main import main; main()"
-        consume = [python, "-c", main, "consume", "exports", "--dsn", dsn, "--archive", "--visibility-timeout", lease]
-        forwarder = Program([*consume, "--max-attempts", "1000", "--exec", to_rabbitmq], folder / "forwarder.log")
+        forward = [python, "-c", main, "forward", "exports", "--dsn", dsn, "--to", rabbitmq.url, "--queue", QUEUE]
+        forwarder = Program([*forward, "--archive", "--visibility-timeout", lease], folder / "forwarder.log")
         programs = [
             Program([python, str(DAY / "read.py"), rabbitmq.url, QUEUE, str(forwarded)], folder / "reader.log"),
             Program([python, str(DAY / "consume.py"), dsn, str(consumed), lease], folder / "consumer.log"),

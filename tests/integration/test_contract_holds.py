@@ -41,7 +41,8 @@ def validator_of(document, key):
 @pytest.mark.parametrize("envelope", NAMES)
 def test_each_message_in_the_queue_is_one_of_the_document(envelope, shop, dsn):
     pytest.importorskip("pydantic")
-    settings = {"namespace": "payments", "envelope": envelope, "templates": [str(APPS / "contract_templates" / "contracted.yaml")]}
+    template = APPS / "contract_templates" / "contracted.yaml"
+    settings = {"namespace": "payments", "envelope": envelope, "templates": [str(template)]}
     shop.start(app="contracted", dsn=dsn, **settings)
     shop.send("pay", 500)
     shop.send("pay", 700, fails=True)
