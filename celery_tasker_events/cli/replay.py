@@ -1,4 +1,4 @@
-"""``domain-events replay``: sends archived events once more, to their queues or to this app's subscribers."""
+"""``domain-events replay``: sends archived events once more, to their queues, a target, or this app's subscribers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from celery_tasker_events.cli.printable import entry_as_json, printable, shown, 
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
 from celery_tasker_events.consumer import replaying
-from celery_tasker_events.consumer.destinations import BusDestination, Destination, QueueDestination
+from celery_tasker_events.consumer.destinations import BusDestination, Destination, QueueDestination, TargetDestination
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.looking import find_queues
 from celery_tasker_events.consumer.replaying import Portion, Replay
 from celery_tasker_events.consumer.scanning import Filter
+from celery_tasker_events.consumer.targets.base import Target
+from celery_tasker_events.consumer.targets.registry import target_for
 from celery_tasker_events.durable.queues import Connection
+from celery_tasker_events.errors import ConfigurationError
 
 __all__ = ["replay"]
 
@@ -55,6 +58,7 @@ def _pattern(ctx: click.Context, parameter: click.Parameter, given: str | None) 
 )
 @click.option("--all", "everything", is_flag=True, help="Every event of the archives, where no option says which.")
 @click.option("--bus", is_flag=True, help="Call the subscribers of this app, in this process, instead of sending to the queues.")
+@click.option("--target", metavar="URL", help="Publish them to this target of forward, instead of sending to the queues.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second at most.")
 @click.option("--dry-run", is_flag=True, help="Tell how many and which; send nothing.")
 @click.option(
@@ -70,6 +74,7 @@ def replay(
     names: tuple[str, ...],
     everything: bool,
     bus: bool,
+    target: str | None,
     rate: float | None,
     dry_run: bool,
     yes: bool,
@@ -84,7 +89,7 @@ def replay(
     What was interrupted goes on with --resume.
     """
     _check(names, wishes, everything=everything, dry_run=dry_run, replay_id=replay_id)
-    with ended_cleanly(), database.told_clearly(), contextlib.closing(_destination(ctx, bus=bus)) as destination:
+    with ended_cleanly(), database.told_clearly(), contextlib.closing(_destination(ctx, target, bus=bus)) as destination:
         if dry_run:
             with database.connect(read_only=True) as connection:
                 wanted = Filter(**wishes, originals=True)
@@ -115,7 +120,11 @@ def _check(names: Sequence[str], wishes: dict[str, Any], *, everything: bool, dr
         raise click.UsageError("--from must be before --to")
 
 
-def _destination(ctx: click.Context, *, bus: bool) -> Destination:
+def _destination(ctx: click.Context, target: str | None, *, bus: bool) -> Destination:
+    if target is not None and bus:
+        raise click.UsageError("--target and --bus exclude each other")
+    if target is not None:
+        return TargetDestination(_target(target))
     if not bus:
         return QueueDestination()
     if ctx.obj is None:
@@ -124,6 +133,13 @@ def _destination(ctx: click.Context, *, bus: bool) -> Destination:
     if not plugin.subscribers.all():
         raise click.ClickException("this app has no subscribers")
     return BusDestination(plugin.subscribers, timeout=plugin.settings.dispatch_timeout_ms / 1000)
+
+
+def _target(url: str) -> Target:
+    try:
+        return target_for(url)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _begin(connection: Connection, names: Sequence[str], wanted: Filter, destination: Destination, *, yes: bool) -> Replay:

@@ -1,4 +1,4 @@
-"""Where a replay's events go: back to their queues, or to the subscribers of this process."""
+"""Where a replay's events go: back to their queues, to a forward target, or to the subscribers of this process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import ClassVar
 from celery_tasker_events import values
 from celery_tasker_events.bus.bus import InProcessBus
 from celery_tasker_events.bus.registry import SubscriberRegistry
+from celery_tasker_events.consumer.delivery import Delivery
+from celery_tasker_events.consumer.failing import Rejected
 from celery_tasker_events.consumer.marking import MarkedEvent
+from celery_tasker_events.consumer.targets.base import Target
 from celery_tasker_events.durable import sql
 from celery_tasker_events.durable.queues import Connection, send_statement
 from celery_tasker_events.errors import DatabaseNotReady
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.log import logger
 
-__all__ = ["BusDestination", "Destination", "QueueDestination"]
+__all__ = ["BusDestination", "Destination", "QueueDestination", "TargetDestination"]
 
 
 class Destination(ABC):
@@ -54,6 +58,49 @@ class QueueDestination(Destination):
         headers = ",".join(marked.headers_text for marked in batch)
         queue = values.encode(batch[0].queue).decode()
         connection.execute(sql.SEND, [f'[{{"queue":{queue},"messages":[{bodies}],"headers":[{headers}]}}]'])
+
+
+class TargetDestination(Destination):
+    """Publishes the events as a forwarder does, in order, and waits until the target has confirmed them.
+
+    What the target will never take is logged and counted. What it can't take now ends the replay, which can be resumed.
+
+    Args:
+        target: Not opened yet.
+    """
+
+    name = "target"
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._is_open = False
+        self._refused = 0
+
+    def deliver(self, batch: Sequence[MarkedEvent]) -> None:
+        if not self._is_open:
+            self._target.open()
+            self._is_open = True
+        size = self._target.batch_size
+        for start in range(0, len(batch), size):
+            portion = batch[start : start + size]
+            for marked, outcome in zip(portion, self._target.publish([_delivery(each) for each in portion]), strict=True):
+                if isinstance(outcome, Rejected):
+                    self._refused += 1
+                    logger.warning("%s refused event %s: %s", self._target.shown, marked.event.event_id, outcome)
+                elif outcome is not None:
+                    raise outcome
+
+    @property
+    def failed(self) -> int:
+        return self._refused
+
+    def close(self) -> None:
+        self._target.close()
+
+
+def _delivery(marked: MarkedEvent) -> Delivery:
+    fired_at = marked.event.metadata.fired_at
+    return Delivery(marked.event, marked.queue, marked.message_id, 1, fired_at, marked.body, marked.headers)
 
 
 class BusDestination(Destination):

@@ -158,7 +158,7 @@ def headers_of(delivery: Delivery) -> Mapping[str, Any]:
         "idempotency_key": metadata.idempotency_key,
         "fired_by": metadata.fired_by,
     }
-    for name in ("traceparent", "tracestate"):
+    for name in ("traceparent", "tracestate", "replay_id", "replayed_at"):
         if isinstance(value := delivery.headers.get(name), str):
             headers[name] = value
     return headers
