@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,11 @@ class Shop:
         if consumer is not None and getattr(consumer, "_connection", True) is not None:
             consumer.stop()
         self.client.close()
+        # Celery leaves it to the garbage collector to close some connections: not in the middle of another test.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del self.client, consumer
+            gc.collect()
 
 
 @pytest.fixture(scope="session")
