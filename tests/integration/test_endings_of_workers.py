@@ -140,7 +140,7 @@ def test_what_postgres_does_not_take_waits_on_disk_for_the_next_process(start, p
     end_while_nothing_is_committed(workers)
 
     for bench in workers.values():
-        publish_to(bench.dsn).adopt()
+        publish_to(bench.dsn, spool_dir=None).adopt()  # where the workers have theirs
     for pool, bench in workers.items():
         # Twice, where Postgres finished a statement whose process was gone.
         wait_until(
