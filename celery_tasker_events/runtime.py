@@ -50,10 +50,11 @@ class Runtime:
         self.counters = Counters(sheet)
         self._settings = settings
         self._sheet = sheet
+        self._connection = Gauge(sheet, CONNECTION, read=lambda: self._durable.connection)
         spools = make_spools(settings)
-        writers = {dsn: self._writer(dsn, spools.get(dsn)) for dsn in settings.dsns}
+        writers = {dsn: self._writer(dsn, spools.get(dsn), number) for number, dsn in enumerate(settings.dsns)}
         by_namespace = {namespace: writers[dsn] for namespace, dsn in settings.namespace_dsns.items()}
-        others = self._writer(None, None) if settings.dsn is None else writers[settings.dsn]
+        others = self._writer(None, None, len(writers)) if settings.dsn is None else writers[settings.dsn]
         self._durable = Databases(by_namespace, others)
         self._prepared: set[str] = set()
         self._preparing = threading.RLock()
@@ -186,7 +187,7 @@ class Runtime:
         if self._overflow is not None:
             self._overflow.adopt()
 
-    def _writer(self, dsn: str | None, spool: Spool | None) -> DurableWriter:
+    def _writer(self, dsn: str | None, spool: Spool | None, number: int) -> DurableWriter:
         settings = self._settings
 
         def pool() -> ConnectionPool[Connection]:
@@ -194,16 +195,18 @@ class Runtime:
                 raise ConfigurationError("tasker_events_dsn names no database for a durable event that was published")
             return make_pool(dsn)
 
-        return DurableWriter(
+        writer = DurableWriter(
             pool,
             settings.durable_buffer_size,
             self.counters,
             log_dropped=settings.log_dropped_events,
             spool=spool,
             adopted=self._adopt_outcomes,
-            on_depth=self._depth("durable", read=lambda: self._durable.depth()),
-            on_connection=Gauge(self._sheet, CONNECTION, read=lambda: self._durable.connection).update,
+            # Its own depth only: it tells of it with its lock held, and two that asked each other would wait for ever.
+            on_depth=self._depth("durable", str(number), read=lambda: writer.depth()),
+            on_connection=self._connection.update,
         )
+        return writer
 
     def _depth(self, *key: str, read: Callable[[], int]) -> Callable[[], None]:
         return Gauge(self._sheet, DEPTH, *key, read=read).update

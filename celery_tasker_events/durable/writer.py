@@ -101,8 +101,10 @@ class DurableWriter:
 
     def prepare(self) -> None:
         """Start the thread and the pool's threads on the caller's thread."""
+        if self._is_started():  # without the lock: its holder may be waiting for the disk
+            return
         with self._changed:
-            if self._thread is None and not self._closing:
+            if not (self._is_started() or self._closing):
                 self._committer.prepare()
                 self._start()
 
@@ -193,8 +195,11 @@ class DurableWriter:
     def _is_safe_for_later(self) -> bool:
         return self._is_down and self._is_spooling and not self._waiting
 
+    def _is_started(self) -> bool:
+        return self._thread is not None
+
     def _start(self) -> None:
-        if self._thread is None:
+        if not self._is_started():
             thread = threading.Thread(target=self._run, name="tasker-events-writer", daemon=True)
             thread.start()
             self._thread = thread

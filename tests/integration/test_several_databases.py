@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from queues import messages, names
 
 from celery_tasker_events import publishes_events
@@ -113,3 +114,25 @@ def test_a_confirmed_event_waits_for_its_own_database(publish_to, new_database):
 
     assert pay.apply().get() == "paid"
     assert names(messages(payments, "payments")) == ["payment.processed"]
+
+
+@pytest.fixture
+def hurried_threads():
+    """Threads are switched as often as can be, so that locks which are taken in different orders meet."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hurried_threads")
+def test_writers_of_two_databases_never_wait_for_each_other(publish_to, new_database):
+    one, others = new_database(), new_database()
+    events = publish_to({"one": one, "*": others}, command_buffer_size=10_000)
+
+    for number in range(5000):
+        events.publish("number.noted", number, namespace=("one", "two")[number % 2])
+    assert events.drain(60)
+
+    assert [event["payload"] for event in messages(one, "one")] == list(range(0, 5000, 2))
+    assert [event["payload"] for event in messages(others, "two")] == list(range(1, 5000, 2))
