@@ -8,8 +8,9 @@ from typing import Any
 
 from celery.worker.control import inspect_command, nok
 
+from celery_tasker_events.bus.statistics import CallResult
 from celery_tasker_events.durable.spool.place import spool_path
-from celery_tasker_events.durable.spool.report import spool_totals
+from celery_tasker_events.durable.spool.report import LOOK_TIMEOUT, spool_totals
 from celery_tasker_events.errors import ConfigurationError, SpoolUnusable
 from celery_tasker_events.plugin import DomainEvents
 from celery_tasker_events.settings import Settings, masked_dsn
@@ -20,10 +21,7 @@ __all__ = ["CALL_RESULTS", "COMMAND", "answer"]
 
 COMMAND = "domain_events"
 
-CALL_RESULTS = ("handled", "skipped", "failed", "timed_out")
-
-#: Seconds to wait for a file that another process has locked: the event loop waits, too.
-SPOOL_TIMEOUT = 0.05
+CALL_RESULTS = tuple(result.value for result in CallResult)
 
 
 # A worker knows a remote control command when its module is imported, and so does the command line.
@@ -68,7 +66,7 @@ def _spool(settings: Settings, dsn: str) -> dict[str, Any] | None:
         return None
     path = spool_path(dsn, settings.spool_dir)
     try:
-        return {"path": str(path), **spool_totals(path, SPOOL_TIMEOUT)._asdict()}
+        return {"path": str(path), **spool_totals(path, LOOK_TIMEOUT)._asdict()}
     except SpoolUnusable as error:
         return {"path": str(path), "error": str(error)}
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import click
 from celery_tasker_events.cli.app import sound_plugin_of
 from celery_tasker_events.cli.table import as_table
 from celery_tasker_events.durable.spool.place import spool_path
-from celery_tasker_events.durable.spool.report import clear, spool_totals, waiting
+from celery_tasker_events.durable.spool.report import clear, events_by_owner, spool_totals, waiting
 from celery_tasker_events.errors import SpoolUnusable
 from celery_tasker_events.plugin import DomainEvents
 
@@ -58,16 +58,18 @@ def flush(ctx: click.Context, timeout: float) -> None:
     paths = _paths(plugin)
     deadline = time.monotonic() + timeout
     try:
-        orphaned, owned = _counts(paths)
+        before = _by_owner(paths)
+        running = {owner: events for owner, (events, is_running) in before.items() if is_running}
+        orphaned = sum(events for events, _ in before.values()) - sum(running.values())
         plugin.adopt()
-        while (left := max(0, sum(_counts(paths)) - owned)) and time.monotonic() < deadline:
+        while (left := _left(paths, running)) and time.monotonic() < deadline:
             time.sleep(0.05)
         plugin.close(0)
     except SpoolUnusable as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{orphaned - left} events published or parked as dead letters")
-    if owned:
-        click.echo(f"{owned} events wait for processes that are running: they publish them themselves")
+    if running:
+        click.echo(f"{sum(running.values())} events wait for processes that are running: they publish them themselves")
     if left:
         raise click.ClickException(f"{left} events are still there: Postgres did not take them within {timeout:g} s")
 
@@ -93,10 +95,13 @@ def _found(path: Path) -> dict[str, Any]:
     return {"path": str(path), **totals._asdict(), "oldest": oldest, "waiting": [event._asdict() for event in waiting(path)]}
 
 
-def _counts(paths: Sequence[Path]) -> tuple[int, int]:
-    """How many events nobody owns, and how many running processes own."""
-    found = [event for path in paths for event in waiting(path)]
-    return sum(event.events for event in found if not event.is_owned), sum(event.events for event in found if event.is_owned)
+def _by_owner(paths: Sequence[Path]) -> dict[str, tuple[int, bool]]:
+    return {owner: found for path in paths for owner, found in events_by_owner(path).items()}
+
+
+def _left(paths: Sequence[Path], running: Collection[str]) -> int:
+    """How many events are there of nobody, or of this process that has adopted them."""
+    return sum(events for owner, (events, _) in _by_owner(paths).items() if owner not in running)
 
 
 def _paths(plugin: DomainEvents) -> list[Path]:

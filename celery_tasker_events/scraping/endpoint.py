@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from celery_tasker_events.durable.spool.place import spool_path
-from celery_tasker_events.durable.spool.report import SpoolTotals, spool_totals
+from celery_tasker_events.durable.spool.report import LOOK_TIMEOUT, SpoolTotals, spool_totals
 from celery_tasker_events.errors import Problem, SpoolUnusable
 from celery_tasker_events.settings import PREFIX, Settings, masked_dsn
 from celery_tasker_events.telemetry.log import error_fields, logger
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
 __all__ = ["MetricsEndpoint", "metrics_problems"]
-
-#: Seconds to wait for a file that another process has locked: a fork waits, too.
-_SPOOL_TIMEOUT = 0.05
 
 
 def metrics_problems(settings: Settings) -> list[Problem]:
@@ -35,7 +31,6 @@ class MetricsEndpoint:
 
     def __init__(self) -> None:
         self._server: WSGIServer | None = None
-        self._thread: threading.Thread | None = None
 
     def start(self, settings: Settings, totals: Callable[[], Totals], declared: Sequence[EventSeries]) -> None:
         """Begin to serve, if a port is set. An address that can't be had is logged, and the worker goes on without.
@@ -54,7 +49,7 @@ class MetricsEndpoint:
         registry.register(WorkerCollector(totals, lambda: _spools(settings), declared))
         host, port = settings.metrics_host, settings.metrics_port
         try:
-            self._server, self._thread = start_http_server(port, host, registry)
+            self._server, _ = start_http_server(port, host, registry)
         except (OSError, UnicodeError) as error:  # the second: of a name that can't be one of a host
             logger.warning(
                 "Metrics are not served: %s:%d can't be had: %s. Each worker of a host needs a port of its own"
@@ -84,6 +79,6 @@ def _spools(settings: Settings) -> Iterator[tuple[str, SpoolTotals | None]]:
     if settings.spool_max_bytes:
         for dsn in settings.dsns:
             try:
-                yield masked_dsn(dsn), spool_totals(spool_path(dsn, settings.spool_dir), _SPOOL_TIMEOUT)
+                yield masked_dsn(dsn), spool_totals(spool_path(dsn, settings.spool_dir), LOOK_TIMEOUT)
             except SpoolUnusable:
                 yield masked_dsn(dsn), None

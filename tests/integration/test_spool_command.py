@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from queues import messages
+
+from celery_tasker_events.durable.spool.place import spool_path
+from celery_tasker_events.durable.spool.spool import Spool, SpoolRow
 
 APPS = Path(__file__).parent / "apps"
 
@@ -68,6 +72,22 @@ def test_flush_says_when_postgres_is_still_away(run):
     assert flushed.returncode == 1
     assert "10 events are still there: Postgres did not take them within 1 s" in flushed.stderr
     assert "Traceback" not in flushed.stderr
+
+
+def test_flush_counts_what_was_left_and_not_what_running_processes_have(run, tmp_path):
+    run(NOWHERE)
+    running = Spool(spool_path(NOWHERE, str(tmp_path / "spool")), 1_000_000)
+    ids = running.add([SpoolRow("number.noted", "numbers", b"{}")] * 5).ids
+    # They are published while the command waits.
+    publishing = threading.Timer(1.0, running.remove, [ids])
+    publishing.start()
+    flushed = run(NOWHERE, "flush", "--timeout", "5")
+    publishing.join()
+    running.close()
+
+    assert flushed.returncode == 1
+    assert "0 events published" in flushed.stdout
+    assert "10 events are still there" in flushed.stderr
 
 
 def test_clear_asks_first(run):

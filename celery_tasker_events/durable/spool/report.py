@@ -13,7 +13,11 @@ from celery_tasker_events.durable.spool.owner import is_alive
 from celery_tasker_events.durable.spool.spool import BUSY_TIMEOUT, connect
 from celery_tasker_events.errors import SpoolUnusable
 
-__all__ = ["SpoolTotals", "Waiting", "clear", "spool_totals", "waiting"]
+__all__ = ["LOOK_TIMEOUT", "SpoolTotals", "Waiting", "clear", "events_by_owner", "spool_totals", "waiting"]
+
+
+#: Seconds to wait for a file that another process has locked, for a worker's main process, which has more to do.
+LOOK_TIMEOUT = 0.05
 
 
 class SpoolTotals(NamedTuple):
@@ -70,6 +74,19 @@ def waiting(path: Path) -> list[Waiting]:
                 key = (namespace, event_name, owned[owner])
                 found[key] = found.get(key, 0) + events
     return [Waiting(*key, events) for key, events in found.items()]
+
+
+def events_by_owner(path: Path) -> dict[str, tuple[int, bool]]:
+    """Return how many events each process has there, and whether it is running.
+
+    Raises:
+        SpoolUnusable: if the file can't be read.
+    """
+    found: dict[str, int] = {}
+    with _reading(path) as connection:
+        for owner, _, _, events in connection.execute(sql.NAMES) if connection is not None else ():
+            found[owner] = found.get(owner, 0) + events
+    return {owner: (events, is_alive(path.parent, owner)) for owner, events in found.items()}
 
 
 def clear(path: Path) -> int:
