@@ -308,8 +308,7 @@ class DomainEvents(PublishesByHand):
         self._metrics.stop()
 
     def _declared_series(self) -> list[EventSeries]:
-        events = (event for step in self.catalog.steps().values() for event in step.events)
-        declared = ((event.declaration, event.namespace) for event in events)
+        declared = ((event.declaration, event.namespace) for event in self.catalog.events())
         return [
             EventSeries("published", declaration.name, namespace, declaration.delivery_mode.value, "")
             for declaration, namespace in declared

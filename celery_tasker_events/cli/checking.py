@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.contract.entry import CatalogEntry
 from celery_tasker_events.contract.templates import template_entries
 from celery_tasker_events.declaration import EventDeclaration
@@ -95,24 +96,25 @@ def check_app(plugin: DomainEvents, files: Sequence[str], environment: str | Non
         catalog = plugin.compile(settings)
     except ConfigurationError as error:
         return Report((), error.problems, ())
-    tasks: dict[tuple[str, str], str] = {}
-    decorated = []
-    for task, step in catalog.steps().items():
-        for bound in step.events:
-            if bound.workflow is None:
-                entry = CatalogEntry.of(
-                    bound.declaration, bound.namespace, task=task, step=bound.step_name, workflow=None, template_version=None
-                )
-                decorated.append({**entry.as_json(), "file": None, "line": None})
-            elif bound.step_name is not None:
-                tasks[bound.workflow, bound.step_name] = task
-    for bound in catalog.events_by_hand():
-        if bound.workflow is None:
-            entry = CatalogEntry.of(
-                bound.declaration, bound.namespace, task=None, step=None, workflow=None, template_version=None
-            )
-            decorated.append({**entry.as_json(), "file": None, "line": None})
+    entries = list(entries_of(catalog))
+    tasks = {(entry.template, entry.step): entry.task for entry in entries if entry.template and entry.step and entry.task}
+    decorated = [{**entry.as_json(), "file": None, "line": None} for entry in entries if entry.template is None]
     return Report(catalog.templates, [*catalog.problems, *catalog.unbound], catalog.warnings, tasks=tasks, decorated=decorated)
+
+
+def entries_of(catalog: Catalog) -> Iterator[CatalogEntry]:
+    """The events of a compiled catalog: those of each task, then those that are published by hand."""
+    versions = {template.workflow: template.version for template in catalog.templates}
+    bound_events = [(task, bound) for task, step in catalog.steps().items() for bound in step.events]
+    for task, bound in [*bound_events, *((None, bound) for bound in catalog.events_by_hand())]:
+        yield CatalogEntry.of(
+            bound.declaration,
+            bound.namespace,
+            task=task,
+            step=bound.step_name,
+            workflow=bound.workflow,
+            template_version=versions.get(bound.workflow or ""),
+        )
 
 
 def _declared(templates: Iterable[TaskTemplate]) -> Iterator[DeclaredEvent]:

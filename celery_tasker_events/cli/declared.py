@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.cli.app import sound_plugin_of
-from celery_tasker_events.cli.checking import Report, check_files
+from celery_tasker_events.cli.checking import Report, check_files, entries_of
 from celery_tasker_events.contract.entry import CatalogEntry
 from celery_tasker_events.errors import ConfigurationError
 
@@ -37,21 +36,6 @@ def declared_entries(ctx: click.Context, files: Sequence[str], environment: str 
     for problem in catalog.unbound:
         click.echo(f"{problem} Its events are left out.", err=True)
     return list(entries_of(catalog))
-
-
-def entries_of(catalog: Catalog) -> Iterator[CatalogEntry]:
-    """The events of a compiled catalog: those of each task, then those that are published by hand."""
-    versions = {template.workflow: template.version for template in catalog.templates}
-    bound_events = [(task, bound) for task, step in catalog.steps().items() for bound in step.events]
-    for task, bound in [*bound_events, *((None, bound) for bound in catalog.events_by_hand())]:
-        yield CatalogEntry.of(
-            bound.declaration,
-            bound.namespace,
-            task=task,
-            step=bound.step_name,
-            workflow=bound.workflow,
-            template_version=versions.get(bound.workflow or ""),
-        )
 
 
 def files_report(patterns: Sequence[str], environment: str | None) -> Report:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from celery_tasker_events.contract.subschemas import resolve
+from celery_tasker_events.contract.flattening import flattened
 
 __all__ = ["PayloadField", "payload_fields"]
 
@@ -35,32 +35,24 @@ def payload_fields(schema: Mapping[str, Any]) -> list[PayloadField]:
 
 
 def _fields(root: Mapping[str, Any], schema: Any, prefix: str, depth: int) -> Iterator[PayloadField]:
-    schema = _followed(root, schema)
     if depth > _MAX_DEPTH:
         return
-    for part in (schema, *(schema.get("allOf") or ())):
-        part = _followed(root, part)
-        properties = part.get("properties")
-        for name, inner in properties.items() if isinstance(properties, Mapping) else ():
-            inner = _followed(root, inner)
-            required = name in (part.get("required") or ())
-            place = f"{prefix}{name}"
-            yield PayloadField(place, _type(root, inner), required, _rules(inner), str(inner.get("description", "")))
-            yield from _fields(root, inner, f"{place}.", depth + 1)
-            yield from _fields(root, inner.get("items"), f"{place}[].", depth + 1)
+    schema = _followed(root, schema)
+    properties = schema.get("properties")
+    for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+        inner = _followed(root, inner)
+        required = name in (schema.get("required") or ())
+        place = f"{prefix}{name}"
+        yield PayloadField(place, _type(root, inner), required, _rules(inner), str(inner.get("description", "")))
+        yield from _fields(root, inner, f"{place}.", depth + 1)
+        yield from _fields(root, inner.get("items"), f"{place}[].", depth + 1)
 
 
 def _followed(root: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
-    for _ in range(_MAX_DEPTH):
-        if not isinstance(schema, Mapping) or not isinstance(schema.get("$ref"), str):
-            break
-        try:
-            target = resolve(root, schema["$ref"])
-        except LookupError:
-            break
-        siblings = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**target, **siblings} if isinstance(target, Mapping) else target
-    return schema if isinstance(schema, Mapping) else {}
+    try:
+        return flattened(root, schema) if isinstance(schema, Mapping) else {}
+    except (LookupError, ValueError):
+        return {}
 
 
 def _type(root: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from celery_tasker_events.durable.spool.report import SpoolTotals
 from celery_tasker_events.forking import ForkLock
+from celery_tasker_events.telemetry.counters import COUNTERS
 from celery_tasker_events.telemetry.durations import BOUNDS_MS, Durations
 from celery_tasker_events.telemetry.gauge import ConnectionState
 from celery_tasker_events.telemetry.totals import EventSeries, Totals
@@ -21,16 +22,8 @@ __all__ = ["Spools", "WorkerCollector"]
 
 _PREFIX = "tasker_domain_events"
 
-#: Each counter, what it counts, and whether its series tell a reason.
-_COUNTERS = (
-    ("published", "Domain events committed to PGMQ, or written in their caller's transaction", False),
-    ("dispatched", "Calls of in-process subscribers that returned", False),
-    ("failed", "Domain events that an error kept from where they were going", True),
-    ("dropped", "Domain events for which a buffer had no room", True),
-    ("spooled", "Durable domain events that had to wait on disk", False),
-    ("dead_lettered", "Domain events parked in a dead letter queue", False),
-    ("skipped", "Domain events that were not due after all", True),
-)
+#: The counters whose series tell a reason.
+_WITH_REASON = frozenset({"failed", "dropped", "skipped"})
 
 #: Reads the spool of each database, by its DSN without secrets; None for one that can't be read now.
 Spools = Callable[[], Iterable[tuple[str, SpoolTotals | None]]]
@@ -59,7 +52,8 @@ class WorkerCollector(Collector):
 
     def _counters(self, totals: Totals) -> Iterator[Metric]:
         counts = {**dict.fromkeys(self._declared, 0), **totals.events}
-        for name, description, has_reason in _COUNTERS:
+        for name, description in COUNTERS.items():
+            has_reason = name in _WITH_REASON
             labels = ["event_name", "namespace", "delivery_mode", *(["reason"] if has_reason else [])]
             family = CounterMetricFamily(f"{_PREFIX}_{name}", description, labels=labels)
             for series, count in sorted(counts.items()):

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from celery_tasker_events.telemetry.sheet import Sheet
 
-__all__ = ["CALL", "EVENT", "NAMES", "Counters", "Series"]
+__all__ = ["BY_MODE", "CALL", "COUNTERS", "EVENT", "NAMES", "Counters", "Series"]
 
-#: The names of all counters, in the order of an event's way.
-NAMES = ("published", "dispatched", "failed", "dropped", "spooled", "dead_lettered", "skipped")
+#: All counters with what they count, in the order of an event's way.
+COUNTERS: Mapping[str, str] = {
+    "published": "Domain events committed to PGMQ, or written in their caller's transaction",
+    "dispatched": "Calls of in-process subscribers that returned",
+    "failed": "Domain events that an error kept from where they were going",
+    "dropped": "Domain events for which a buffer had no room",
+    "spooled": "Durable domain events that had to wait on disk",
+    "dead_lettered": "Domain events parked in a dead letter queue",
+    "skipped": "Domain events that were not due after all",
+}
+
+NAMES = tuple(COUNTERS)
+
+#: Of these the series' reason is the way that the event took.
+BY_MODE = frozenset({"published", "dead_lettered"})
 
 #: First part of a sheet's key. Then come name, event, namespace, reason and delivery mode ...
 EVENT = "event"

@@ -15,29 +15,15 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from celery_tasker_events.telemetry.counters import Counters, Series
+from celery_tasker_events.telemetry.counters import BY_MODE, COUNTERS, Counters, Series
 from celery_tasker_events.telemetry.log import error_fields
 from celery_tasker_events.telemetry.trail import Trail
 from celery_tasker_events.version import __version__
 
-__all__ = ["COUNTERS", "SCOPE", "Otel", "otel_of_process"]
+__all__ = ["SCOPE", "Otel", "otel_of_process"]
 
 #: Name of the meter and of the tracer.
 SCOPE = "tasker"
-
-#: Which counters become metrics, as ``tasker.domain_events.<name>.total``, and their descriptions.
-COUNTERS: Mapping[str, str] = {
-    "published": "Domain events committed to PGMQ, or written in their caller's transaction",
-    "dispatched": "Calls of in-process subscribers that returned",
-    "failed": "Domain events that an error kept from where they were going",
-    "dropped": "Domain events dropped because a buffer was full",
-    "spooled": "Durable domain events that had to wait on disk",
-    "dead_lettered": "Domain events parked in a dead letter queue",
-    "skipped": "Domain events that a publisher decided against",
-}
-
-#: Of these the series' reason is the way that the event took.
-_BY_MODE = frozenset({"published", "dead_lettered"})
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -189,7 +175,7 @@ class _OtelTrail(Trail):
 def _attributes(series: Series) -> dict[str, str]:
     attributes = {"event_name": series.event_name, "namespace": series.namespace}
     if series.reason:
-        attributes["delivery_mode" if series.name in _BY_MODE else "reason"] = series.reason
+        attributes["delivery_mode" if series.name in BY_MODE else "reason"] = series.reason
     return attributes
 
 

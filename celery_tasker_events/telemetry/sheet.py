@@ -219,9 +219,11 @@ def read_sheet(path: Path) -> tuple[dict[Key, int], bool]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         is_alive = not _lock(descriptor)
+        # Before it is mapped, as it may grow at any moment: so far it reaches in any case.
+        end = int.from_bytes(os.pread(descriptor, _CELL, _CELL), sys.byteorder)
         try:
             with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
-                return dict(_rows(mapped)), is_alive
+                return dict(_rows(mapped, end)), is_alive
         except ValueError as error:
             raise DamagedSheet(f"{path.name}: {error}") from error
     finally:
@@ -236,13 +238,13 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _rows(mapped: mmap.mmap) -> list[tuple[Key, int]]:
+def _rows(mapped: mmap.mmap, end: int) -> list[tuple[Key, int]]:
     whole = len(mapped) // _CELL
     rows = []
     with memoryview(mapped) as view, view[: whole * _CELL].cast("Q") as cells:
         if whole < _HEADER_CELLS or cells[0] != _MAGIC:
             raise ValueError("it does not begin as a sheet")
-        position, end = _HEADER_CELLS, cells[1]
+        position = _HEADER_CELLS
         if not _HEADER_CELLS <= end <= whole:
             raise ValueError("it is shorter than it says")
         while position < end:

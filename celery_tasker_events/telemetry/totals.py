@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from celery_tasker_events.telemetry.board import Reading
-from celery_tasker_events.telemetry.counters import CALL, EVENT
+from celery_tasker_events.telemetry.counters import BY_MODE, CALL, EVENT
 from celery_tasker_events.telemetry.durations import Durations, DurationSeries, durations_of
 from celery_tasker_events.telemetry.gauge import ConnectionState
 from celery_tasker_events.telemetry.sheet import Key
@@ -80,7 +80,7 @@ class Totals:
 
 def _event_series(key: Key) -> EventSeries:
     _, name, event_name, namespace, reason, mode = key
-    if name in ("published", "dead_lettered"):
+    if name in BY_MODE:
         return EventSeries(name, event_name, namespace, mode or reason, "")
     return EventSeries(name, event_name, namespace, mode, reason)
 

@@ -16,6 +16,7 @@ from celery import Celery
 from celery_tasker_events import BasePublisher, DomainEvents, publishes_events
 from celery_tasker_events.errors import ConfigurationError
 
+from .conftest import NewShop
 from .listening import LONG, Shop, fast, listen, make_plain, pay_amount
 
 
@@ -144,3 +145,16 @@ def test_a_wrong_setting_never_fails_a_task(new_shop: Callable[..., Shop], caplo
 
 
 # Threads, ends and forks
+
+
+def test_events_that_are_published_by_hand_are_told_before_their_first_one_too(
+    new_shop: NewShop, write_template: Callable[[str], Path]
+) -> None:
+    path = write_template(
+        "name: shop\nnamespace_name: risk\nversion: 1.0.0\nsteps: []\ndomain_events: [{name: payment.flagged}]\n"
+    )
+    _, events = new_shop("shop", tasker_events_templates=[str(path)])
+
+    assert [(series.name, series.event_name, series.namespace) for series in events._declared_series()] == [
+        ("published", "payment.flagged", "risk")
+    ]

@@ -232,3 +232,17 @@ def test_a_damaged_file_is_recognised(sheet: Sheet, path: Path, damage: str) -> 
 
     with pytest.raises(DamagedSheet):
         read_sheet(path)
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_as_it_was(sheet: Sheet, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet.add(("event", "first"), 7)
+    read = sheets._rows
+
+    def grow_and_read(mapped: object, *arguments: object) -> object:
+        for number in range(2000):
+            sheet.add(("event", str(number)))
+        return read(mapped, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sheets, "_rows", grow_and_read)
+
+    assert read_sheet(path)[0] == {("event", "first"): 7}
