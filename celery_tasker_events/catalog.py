@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from celery_tasker_events.declaration import (
     namespace_problem,
 )
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.payload_class import schema_of_class
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry
 from celery_tasker_events.record import EventReference
@@ -42,20 +42,26 @@ class Catalog:
         settings: Where the templates are, and the default namespace.
         publishers: Resolves the declarations' ``publisher`` names.
         by_hand: What ``events.declare`` declared.
+        lock: Held while it changes; by default its own.
 
     Attributes:
         problems: What is wrong with any of it. Events that are all right are bound nevertheless.
     """
 
     def __init__(
-        self, app: Celery, settings: Settings, publishers: PublisherRegistry, by_hand: Iterable[EventDeclaration] = ()
+        self,
+        app: Celery,
+        settings: Settings,
+        publishers: PublisherRegistry,
+        by_hand: Iterable[EventDeclaration] = (),
+        lock: ForkLock | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
         self._publishers = publishers
         self._steps: dict[str, BoundStep] = {}
         self._by_hand: dict[str, list[BoundEvent]] = {}
-        self._lock = threading.RLock()
+        self._lock = lock or ForkLock()
         #: Warnings are what may be meant as it is.
         self.templates, self.problems, self.warnings = load_templates(settings.templates, settings.environment)
         self._from_templates: dict[str, list[BoundEvent]] = {}
@@ -156,10 +162,6 @@ class Catalog:
         """
         events = self.events() if by_hand else (event for step in self.steps().values() for event in step.events)
         return {event.namespace for event in events if event.declaration.delivery_mode.reaches_pgmq}
-
-    def renew_lock(self) -> None:
-        """For a forked child: another thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
 
     def _bind_late(self, task: Task) -> BoundStep:
         with self._lock:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from celery_tasker_events.durable.spool.spool import SpooledEvent
 from celery_tasker_events.overflow import Overflow
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.telemetry.counters import Counters
@@ -66,6 +67,8 @@ class Dispatcher:
         # Between a look at ``closed`` and the put nobody may close. Reentrant, as the channel: see there.
         self._gate = threading.RLock()
         self.closed = False
+        # Whether nobody waits any more for what comes back from the overflow.
+        self._is_over = False
 
     def set_overflow(self, overflow: Overflow) -> None:
         """Send there what the channel has no room for. The overflow needs this object first, to wake it."""
@@ -128,6 +131,7 @@ class Dispatcher:
         with self._gate:
             self.closed = True
         drained = self.drain(timeout)
+        self._is_over = True
         self._channel.put(_Token.END)
         if self._overflow is not None:
             self._overflow.close()
@@ -181,11 +185,15 @@ class Dispatcher:
         return None if self._look_at is None else self._look_at - now
 
     def _empty(self, overflow: Overflow) -> None:
-        while taken := overflow.take():
+        while not self._is_over and (taken := overflow.take()):
+            published = []
             for stored in taken:
                 if stored.publication is not None:
                     self._publish_safely(stored.publication)
-            overflow.done(taken)
+                if self._is_over:  # it may have come too late for the writer: it stays on disk for the next process
+                    break
+                published.append(stored)
+            overflow.done(published)
 
     def _publish_safely(self, publication: Publication) -> None:
         try:
@@ -221,6 +229,13 @@ class Dispatcher:
                 publication.confirmation.settle(kept=False)
         if self._dropped:
             self._dropped.add(reason, fields=lambda: dropped_fields(_fields(publication), reason))
+
+    def drop_stored(self, event: SpooledEvent, reason: str) -> None:
+        """As :meth:`drop`, of an event of which no more is known."""
+        self._counters.add("dropped", event.event_name, event.namespace, reason)
+        if self._dropped:
+            fields = {"event_name": event.event_name, "namespace": event.namespace}
+            self._dropped.add(reason, fields=lambda: dropped_fields(fields, reason))
 
 
 def _part(publication: Publication, *, durable: bool) -> Publication | None:

@@ -35,7 +35,12 @@ _locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
 _held: list[ForkLock] = []
 
 
+#: Held from before a fork until after it, so that two threads that fork at once do not mix what they hold.
+_forking = threading.Lock()
+
+
 def _before_fork() -> None:
+    _forking.acquire()
     for lock in list(_locks):
         lock.__enter__()
         _held.append(lock)
@@ -44,9 +49,12 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _held:
         _held.pop().__exit__()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
+    global _forking
+    _forking = threading.Lock()
     while _held:
         _held.pop().renew()
 

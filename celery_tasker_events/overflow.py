@@ -16,7 +16,7 @@ from celery_tasker_events.binding import BoundEvent
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.durable.spool.spool import Kind, Spool, SpoolRow, StoredRow
+from celery_tasker_events.durable.spool.spool import Added, Kind, Spool, SpooledEvent, SpoolRow, StoredRow
 from celery_tasker_events.errors import ConfigurationError, SpoolFull, SpoolUnusable
 from celery_tasker_events.event import queue_name
 from celery_tasker_events.pipeline import Publication
@@ -46,6 +46,7 @@ class Overflow:
         durable: Where the dead letter of such an event goes.
         wake: Called when there is something to take; on any thread.
         drop: Called with what neither the disk nor the memory has room for, and why.
+        drop_stored: Called with what was on disk and is dropped, and why.
         on_depth: Called whenever :meth:`depth` has changed, on any thread, with a lock held that it may take, too.
     """
 
@@ -57,6 +58,7 @@ class Overflow:
         durable: DurablePath,
         wake: Callable[[], None],
         drop: Callable[[Publication, str], None],
+        drop_stored: Callable[[SpooledEvent, str], None],
         on_depth: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool = spool
@@ -65,6 +67,7 @@ class Overflow:
         self._durable = durable
         self._wake = wake
         self._drop = drop
+        self._drop_stored = drop_stored
         self._on_depth = on_depth
         # The task's thread takes this lock, so whoever holds it never waits for the disk; ``_disk`` is taken before it.
         self._changed = threading.Condition(threading.RLock())
@@ -178,8 +181,9 @@ class Overflow:
                 self._changed.notify_all()
             self._wake()
             if refused is not None:
+                self._trouble.add(refused, fields=functools.partial(error_fields, refused))
                 for publication in batch:
-                    self._drop(publication, str(refused))
+                    self._drop(publication, "spool full" if isinstance(refused, SpoolFull) else "spool unusable")
 
     def _try_to_write(self, publications: Sequence[Publication]) -> Exception | None:
         try:
@@ -198,14 +202,18 @@ class Overflow:
             confirmations += [publication.confirmation] * len(own)
         with self._disk:
             try:
-                ids = self._spool.add(rows, Kind.OUTCOME, first=first).ids if rows else []
+                ids, dropped = self._spool.add(rows, Kind.OUTCOME, first=first) if rows else Added([], [])
+                # What made room may be another process', as this process' may be dropped by another.
+                on_disk = self._spool.count(Kind.OUTCOME) if dropped else self._on_disk + len(ids)
             except (SpoolFull, SpoolUnusable) as error:
                 return error
             with self._changed:
-                self._on_disk += len(ids)
+                self._on_disk = on_disk
                 for row_id, confirmation in zip(ids, confirmations, strict=True):
                     if confirmation is not None:
                         self._promises[row_id] = confirmation
+        for event in dropped:
+            self._drop_stored(event, "spool full")
         return None
 
     def _tell_change(self) -> None:
@@ -214,7 +222,13 @@ class Overflow:
         self._on_depth()
 
     def _restored(self, row: StoredRow) -> Publication | None:
-        record = Record.of(row.content)
+        try:
+            record = Record.of(row.content)
+        except (ValueError, KeyError, TypeError) as error:
+            # Another version of this package, or another program, has written it: it must not hold up what is behind it.
+            logger.warning("A row of the spool can't be read, and is dropped: %r", row, extra=error_fields(error))
+            self._drop_stored(SpooledEvent(row.event_name, row.namespace), "unreadable in the spool")
+            return None
         try:
             bound = self._find(record.event)
         except ConfigurationError as error:

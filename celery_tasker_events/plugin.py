@@ -134,7 +134,7 @@ class DomainEvents(PublishesByHand):
         problems = register_all(self._publishers, settings.publishers)
         if problems:
             raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
-        return Catalog(self.app, settings, self._publishers, self._declared)
+        return Catalog(self.app, settings, self._publishers, self._declared, self._lock)
 
     def register_publisher(self, publisher: BasePublisher | type[BasePublisher]) -> None:
         """Make a custom publisher known by its name, before the app starts."""
@@ -359,8 +359,6 @@ class DomainEvents(PublishesByHand):
     def _after_fork_in_child(self) -> None:
         self.tally.after_fork_in_child()
         self._metrics.after_fork_in_child()
-        if self._catalog is not None:
-            self._catalog.renew_lock()
 
 
 _plugins: weakref.WeakSet[DomainEvents] = weakref.WeakSet()

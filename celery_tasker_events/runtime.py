@@ -56,8 +56,6 @@ class Runtime:
         by_namespace = {namespace: writers[dsn] for namespace, dsn in settings.namespace_dsns.items()}
         others = self._writer(None, None, len(writers)) if settings.dsn is None else writers[settings.dsn]
         self._durable = Databases(by_namespace, others)
-        self._prepared: set[str] = set()
-        self._preparing = threading.RLock()
         self._closing = threading.Lock()
         self._drained: bool | None = None
         self._bus = InProcessBus(
@@ -103,6 +101,7 @@ class Runtime:
                 self._durable,
                 dispatcher.wake,
                 dispatcher.drop,
+                dispatcher.drop_stored,
                 self._depth("command", "overflow", read=lambda: overflow.depth()),
             )
             dispatcher.set_overflow(overflow)
@@ -215,15 +214,10 @@ class Runtime:
         """Start on the caller's thread what the publication needs: once the interpreter ends, Python 3.12 starts no thread."""
         for event in publication.events:
             mode = event.declaration.delivery_mode
-            if mode.reaches_pgmq and event.namespace not in self._prepared:
-                self._prepare_durable(event.namespace)
+            if mode.reaches_pgmq:
+                self._durable.prepare(event.namespace)
             if mode.reaches_bus:
                 self._bus.prepare(event.declaration.name)
-
-    def _prepare_durable(self, namespace: str) -> None:
-        with self._preparing:
-            self._durable.prepare(namespace)
-            self._prepared.add(namespace)
 
 
 def make_spools(settings: Settings) -> Mapping[str, Spool]:

@@ -87,7 +87,9 @@ class Backlog:
             rows = []
         if not rows:
             self.count = 0
-        return [stored for row in rows if (stored := self._restored(row)) is not None]
+        restored = [stored for row in rows if (stored := self._restored(row)) is not None]
+        # Where none of them can be read, what is behind them may be.
+        return restored if restored or not rows else self.oldest(limit, max_bytes)
 
     def _restored(self, row: StoredRow) -> StoredMessage | None:
         try:

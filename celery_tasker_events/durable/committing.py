@@ -19,7 +19,7 @@ from celery_tasker_events.durable.queues import Connection, create_queues, send_
 from celery_tasker_events.durable.trouble import Treatment, treatment_of
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.log import failure_fields, logger
+from celery_tasker_events.telemetry.log import error_fields, failure_fields, logger
 
 __all__ = ["Committer", "Unavailable", "send", "settle"]
 
@@ -39,10 +39,10 @@ class Unavailable(Exception):
 
 
 class Committer:
-    """Sends batches over connections of a pool that is made with the first of them.
+    """Sends batches over connections of a pool.
 
     Args:
-        make_pool: Called on the thread that commits.
+        make_pool: Called by :meth:`prepare`, and on the thread that commits where that could not make it.
     """
 
     def __init__(self, make_pool: Callable[[], ConnectionPool[Connection]], counters: Counters) -> None:
@@ -67,7 +67,7 @@ class Committer:
         while parts:
             part = parts.pop()
             try:
-                self._send_and_tell(part)
+                ids, duration_ms = self._send(part)
             except Exception as error:
                 treatment = treatment_of(error)
                 if treatment is Treatment.WAIT or (treatment is Treatment.SMALLER and len(part) == 1):
@@ -80,13 +80,16 @@ class Committer:
                 if letter is not None:
                     parts.append([letter])
                     continue
+            else:
+                self._tell_safely(part, ids, duration_ms)
             settled += len(part)
 
     def close(self) -> None:
         if self._pool is not None:
             self._pool.close(timeout=1)
 
-    def _send_and_tell(self, batch: Sequence[DurableMessage]) -> None:
+    def _send(self, batch: Sequence[DurableMessage]) -> tuple[dict[str, list[int]], float]:
+        """Send it; return the messages' ids by queue, and how many milliseconds it took."""
         started = time.perf_counter()
         if self._pool is None:
             self._pool = self._make_pool()
@@ -97,7 +100,7 @@ class Committer:
                 self._statement = send_statement(connection)
                 create_queues(connection, {message.queue for message in batch})
                 ids = send(connection, self._statement, batch)
-        self._tell_published(batch, ids, (time.perf_counter() - started) * 1000)
+        return ids, (time.perf_counter() - started) * 1000
 
     def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:
         """Tell of it, and return the dead letter to send in its place; None if it is one itself."""
@@ -114,12 +117,21 @@ class Committer:
             return None
         return message.refused(error)
 
+    def _tell_safely(self, batch: Sequence[DurableMessage], ids: dict[str, list[int]], duration_ms: float) -> None:
+        for message in batch:
+            settle(message, kept=True)
+        try:
+            self._tell_published(batch, ids, duration_ms)
+        except Exception as error:  # a log filter of the user's, say: what is committed must not be sent again for it
+            with contextlib.suppress(Exception):
+                logger.exception("Events are published, but could not all be told of", extra=error_fields(error))
+
     def _tell_published(self, batch: Sequence[DurableMessage], ids: dict[str, list[int]], duration_ms: float) -> None:
         iterators: dict[str, Any] = {queue: iter(message_ids) for queue, message_ids in ids.items()}
         telling = logger.isEnabledFor(logging.INFO)
         for message in batch:
-            settle(message, kept=True)
-            message_id = next(iterators[message.queue])
+            # A trigger on the queue's table may have kept a message, and its id, back.
+            message_id = next(iterators.get(message.queue, iter(())), None)
             name = "dead_lettered" if message.is_dead_letter else "published"
             mode = message.fields.get("delivery_mode", "durable")
             self._counters.add(name, message.fields["event_name"], message.fields["namespace"], mode)

@@ -51,7 +51,7 @@ class DurableWriter:
     """Accepts serialised messages without waiting, and commits them to PGMQ on its own thread.
 
     Args:
-        make_pool: Called on the writer's thread when the first message comes.
+        make_pool: Called on the thread that starts the writer's.
         buffer_size: How many messages may wait in memory; what comes beyond goes to the spool, or is dropped, counted and
             logged where there is none.
         spool: None: there is none.
@@ -101,12 +101,10 @@ class DurableWriter:
 
     def prepare(self) -> None:
         """Start the thread and the pool's threads on the caller's thread."""
-        if self._is_started():  # without the lock: its holder may be waiting for the disk
-            return
-        with self._changed:
-            if not (self._is_started() or self._closing):
-                self._committer.prepare()
-                self._start()
+        if not self._is_started():  # without the lock: its holder may be waiting for the disk
+            with self._changed:
+                if not self._closing:
+                    self._start()
 
     def start(self) -> None:
         """Look, on the thread, for what dead processes left in the spool; that starts the thread."""
@@ -200,6 +198,7 @@ class DurableWriter:
 
     def _start(self) -> None:
         if not self._is_started():
+            self._committer.prepare()
             thread = threading.Thread(target=self._run, name="tasker-events-writer", daemon=True)
             thread.start()
             self._thread = thread

@@ -107,3 +107,25 @@ def test_a_full_buffer_drops_what_comes_last_and_counts_it(make_writer, caplog):
     assert writer._counters.total("dropped") == 20 - writer.depth()
     assert "durable events dropped" in caplog.text
     writer._stopping.set()
+
+
+def test_what_is_committed_is_not_sent_again_for_an_error_in_telling_of_it(dsn, make_writer, caplog):
+    class Failing(logging.Filter):
+        def filter(self, record):
+            if "published" in record.getMessage():
+                raise RuntimeError("this filter is broken")
+            return True
+
+    caplog.set_level(logging.INFO, "celery_tasker_events")
+    broken = Failing()
+    logging.getLogger("celery_tasker_events").addFilter(broken)
+    try:
+        writer = make_writer(dsn)
+        for number in range(20):
+            writer.send(message(number))
+        assert writer.drain(30)
+    finally:
+        logging.getLogger("celery_tasker_events").removeFilter(broken)
+
+    assert numbers(dsn) == list(range(20))
+    assert messages(dsn, "payments", dead_letters=True) == []

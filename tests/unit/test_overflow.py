@@ -14,7 +14,7 @@ from celery_tasker_events import values
 from celery_tasker_events.binding import BoundEvent
 from celery_tasker_events.dispatcher import Dispatcher
 from celery_tasker_events.durable.confirmation import Confirmation
-from celery_tasker_events.durable.spool.spool import Spool
+from celery_tasker_events.durable.spool.spool import Kind, Spool, SpoolRow, WhenFull
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.overflow import Overflow
 from celery_tasker_events.pipeline import Publication
@@ -42,7 +42,9 @@ class Bench:
         self.entered, self.gate = threading.Event(), threading.Event()
         self.counters, self.durable = Counters(), RecordingDurable()
         self.dispatcher = Dispatcher(self.publish, 3, self.counters, log_dropped=True)
-        self.overflow = Overflow(spool, buffer_size, self.find, self.durable, self.dispatcher.wake, self.dispatcher.drop)
+        self.overflow = Overflow(
+            spool, buffer_size, self.find, self.durable, self.dispatcher.wake, self.dispatcher.drop, self.dispatcher.drop_stored
+        )
         self.dispatcher.set_overflow(self.overflow)
 
     def publish(self, item: Publication) -> None:
@@ -70,8 +72,8 @@ NewBench = Callable[..., Bench]
 def new_bench(tmp_path: Path) -> Iterator[NewBench]:
     made: list[tuple[Bench, Spool]] = []
 
-    def create(max_bytes: int = 10_000_000, **options: Any) -> Bench:
-        spool = Spool(tmp_path / "state" / "shop.sqlite3", max_bytes)
+    def create(max_bytes: int = 10_000_000, when_full: WhenFull = WhenFull.DROP_NEWEST, **options: Any) -> Bench:
+        spool = Spool(tmp_path / "state" / "shop.sqlite3", max_bytes, when_full)
         made.append((Bench(spool, **options), spool))
         return made[-1][0]
 
@@ -179,7 +181,7 @@ def test_saving_puts_all_that_waits_on_disk_at_once(bench: Bench) -> None:
 
     bench.dispatcher.save()
 
-    assert len(bench.overflow._spool.oldest(100, kind=1)) == 4  # type: ignore[arg-type]
+    assert len(bench.overflow._spool.oldest(100, kind=Kind.OUTCOME)) == 4
     bench.gate.set()
     assert bench.dispatcher.drain(LONG)
     assert bench.published == ["0", "1", "2", "3", "4"]
@@ -252,3 +254,46 @@ def test_no_disk_that_hangs_while_it_is_read_holds_up_a_put(bench: Bench) -> Non
     release.set()
     assert bench.dispatcher.drain(LONG)
     assert bench.published == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_row_that_can_not_be_read_holds_up_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.fill()
+    bench.dispatcher.put(publication(4))
+    wait_until(lambda: bench.overflow._on_disk == 1, "it is on disk")
+    bench.overflow._spool.add([SpoolRow("a.durable", "payments", b"{}")], Kind.OUTCOME, first=True)
+    bench.overflow.adopt()
+    bench.gate.set()
+    assert bench.dispatcher.drain(LONG)
+
+    assert bench.published == ["0", "1", "2", "3", "4"]
+    assert bench.counters.snapshot() == {Series("dropped", "a.durable", "payments", "unreadable in the spool"): 1}
+    assert bench.overflow._spool.oldest(10, kind=Kind.OUTCOME) == []
+    assert "can't be read, and is dropped" in caplog.text
+
+
+def test_what_makes_room_for_newer_outcomes_is_counted(new_bench: NewBench) -> None:
+    bench = new_bench(max_bytes=4000, when_full=WhenFull.DROP_OLDEST)
+    bench.fill()
+    for number in range(4, 50):
+        bench.dispatcher.put(publication(number))
+        wait_until(lambda: not bench.overflow._waiting and not bench.overflow._writing, "it is written")
+
+    kept = len(bench.overflow._spool.oldest(100, kind=Kind.OUTCOME))
+    assert 0 < kept < 46
+    assert bench.overflow.depth() == kept
+    assert bench.counters.snapshot() == {Series("dropped", "a.durable", "payments", "spool full"): 46 - kept}
+
+
+def test_what_does_not_come_back_before_the_end_stays_on_disk(bench: Bench) -> None:
+    bench.fill()
+    for number in range(4, 30):
+        bench.dispatcher.put(publication(number))
+    wait_until(lambda: bench.overflow._on_disk == 26, "they are on disk")
+
+    assert not bench.dispatcher.close(0)
+    bench.gate.set()
+    assert bench.dispatcher._thread is not None
+    bench.dispatcher._thread.join(LONG)
+
+    assert len(bench.published) < 30
+    assert len(bench.overflow._spool.oldest(100, kind=Kind.OUTCOME)) >= 30 - len(bench.published)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from celery_tasker_events.durable.spool import sql
 from celery_tasker_events.durable.spool.owner import is_alive
-from celery_tasker_events.durable.spool.spool import BUSY_TIMEOUT, connect
-from celery_tasker_events.errors import SpoolUnusable
+from celery_tasker_events.durable.spool.spool import BUSY_TIMEOUT, reading
 
 __all__ = ["LOOK_TIMEOUT", "SpoolTotals", "Waiting", "clear", "events_by_owner", "spool_totals", "waiting"]
 
@@ -55,7 +51,7 @@ def spool_totals(path: Path, timeout: float = BUSY_TIMEOUT) -> SpoolTotals:
     Raises:
         SpoolUnusable: if it can't be read.
     """
-    with _reading(path, timeout) as connection:
+    with reading(path, timeout) as connection:
         return SpoolTotals(0, 0, None) if connection is None else SpoolTotals(*connection.execute(sql.TOTALS).fetchone())
 
 
@@ -66,7 +62,7 @@ def waiting(path: Path) -> list[Waiting]:
         SpoolUnusable: if the file can't be read.
     """
     found: dict[tuple[str, str, bool], int] = {}
-    with _reading(path) as connection:
+    with reading(path) as connection:
         if connection is not None:
             rows = connection.execute(sql.NAMES).fetchall()
             owned = {owner: is_alive(path.parent, owner) for owner in {row[0] for row in rows}}
@@ -83,7 +79,7 @@ def events_by_owner(path: Path) -> dict[str, tuple[int, bool]]:
         SpoolUnusable: if the file can't be read.
     """
     found: dict[str, int] = {}
-    with _reading(path) as connection:
+    with reading(path) as connection:
         for owner, _, _, events in connection.execute(sql.NAMES) if connection is not None else ():
             found[owner] = found.get(owner, 0) + events
     return {owner: (events, is_alive(path.parent, owner)) for owner, events in found.items()}
@@ -95,17 +91,5 @@ def clear(path: Path) -> int:
     Raises:
         SpoolUnusable: if the file can't be written.
     """
-    with _reading(path) as connection:
+    with reading(path) as connection:
         return 0 if connection is None else connection.execute(sql.CLEAR).rowcount
-
-
-@contextlib.contextmanager
-def _reading(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite3.Connection | None]:
-    if not path.exists():
-        yield None
-        return
-    try:
-        with contextlib.closing(connect(path, timeout)) as connection:
-            yield connection
-    except sqlite3.DatabaseError as error:
-        raise SpoolUnusable(str(path), error) from error

@@ -19,7 +19,7 @@ from celery_tasker_events.errors import SpoolFull, SpoolUnusable
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.telemetry.log import logger
 
-__all__ = ["Added", "Kind", "Spool", "SpoolRow", "SpooledEvent", "StoredRow", "WhenFull", "connect"]
+__all__ = ["Added", "Kind", "Spool", "SpoolRow", "SpooledEvent", "StoredRow", "WhenFull", "reading"]
 
 #: Seconds that SQLite waits for another process that writes.
 BUSY_TIMEOUT = 5.0
@@ -172,13 +172,8 @@ class Spool:
         Raises:
             SpoolUnusable: if the file can't be read.
         """
-        if not self.path.exists():
-            return False
-        try:
-            with contextlib.closing(connect(self.path)) as connection:
-                return bool(self._orphans(connection))
-        except sqlite3.DatabaseError as error:
-            raise SpoolUnusable(str(self.path), error) from error
+        with reading(self.path) as connection:
+            return connection is not None and bool(self._orphans(connection))
 
     def adopt(self) -> bool:
         """Take over the rows of processes that have died; return whether there were any.
@@ -252,7 +247,7 @@ class Spool:
                 connection.execute("pragma wal_checkpoint(truncate)")
 
 
-def connect(path: Path, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+def _connect(path: Path, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """Open an SQLite file that is there already, in autocommit.
 
     Args:
@@ -262,14 +257,27 @@ def connect(path: Path, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
+def reading(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite3.Connection | None]:
+    """Read a file for commands and looks: None if there is none, for none is made.
+
+    Raises:
+        SpoolUnusable: if it can't be read.
+    """
+    if not path.exists():
+        yield None
+        return
+    try:
+        with contextlib.closing(_connect(path, timeout)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise SpoolUnusable(str(path), error) from error
+
+
+@contextlib.contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("begin immediate")
-    try:
+    with connection:  # commits, or rolls back what SQLite has not rolled back by itself, as it does on a full disk
         yield
-    except BaseException:
-        connection.execute("rollback")
-        raise
-    connection.execute("commit")
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -312,7 +320,7 @@ def _make(path: Path) -> None:
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
-    connection = connect(path)
+    connection = _connect(path)
     try:
         for pragma in sql.PRAGMAS:
             connection.execute(pragma)

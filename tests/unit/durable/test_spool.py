@@ -196,7 +196,7 @@ def test_a_disk_without_room_is_told_and_what_was_there_stays(new_spool: NewSpoo
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(SpoolUnusable):
+        with pytest.raises(SpoolUnusable, match="disk"):
             spool.add(rows(1, size=500_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
