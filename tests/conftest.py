@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import shutil
@@ -20,6 +21,7 @@ _numbers = itertools.count()
 
 # Where the spool of a test's process, or of a process that it starts, is: never in the home of who runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 def _roomy_memory() -> str | None:

@@ -24,7 +24,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from rabbitmq_node import RabbitMQNode
 from services import REDIS
-from worker_process import WorkerProcess, folder_broker, producer, wait_until
+from worker_process import WorkerProcess, close, folder_broker, producer, wait_until
 
 from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
 
@@ -154,7 +154,7 @@ def play(payments: int, folder: Path, *, quiet: bool = False) -> Outcome:
             worker.start()
             stack.callback(worker.stop)
         client = producer(settings)
-        stack.callback(client.close)
+        stack.callback(close, client)
         expected: Counter[tuple[str, str]] = Counter()
         for order in range(1, payments + 1):
             pay = client.signature("shop.pay", [order], app=client)

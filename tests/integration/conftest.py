@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from paying_shop import PayingShop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from services import POSTGRES, url_of
-from worker_process import WorkerProcess, folder_broker, producer
+from worker_process import WorkerProcess, close, folder_broker, producer
 
 from celery_tasker_events import DomainEvents
 from celery_tasker_events.durable.pool import connect
@@ -76,16 +74,7 @@ class Shop:
         if self.queue is not None:
             with self.client.connection_for_write() as connection:
                 connection.default_channel.queue_delete(self.queue)
-        # With rpc:// the reader of results keeps a connection of its own, from the first result that is waited for.
-        consumer = getattr(self.client.backend, "result_consumer", None)
-        if consumer is not None and getattr(consumer, "_connection", True) is not None:
-            consumer.stop()
-        self.client.close()
-        # Celery leaves it to the garbage collector to close some connections: not in the middle of another test.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            del self.client, consumer
-            gc.collect()
+        close(self.client)
 
 
 @pytest.fixture(scope="session")

@@ -44,15 +44,18 @@ def parked(dsn: str) -> dict[str, list[str]]:
 
 
 class HeldPool:
-    """Gives the pool only when it is let go, so that everything that is sent before makes one batch."""
+    """A pool that gives connections only when it is let go, so that everything that is sent before makes one batch."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self._pool = make_pool(dsn)
         self.open = threading.Event()
 
-    def __call__(self):
+    def connection(self):
         assert self.open.wait(60)
-        return make_pool(self._dsn)
+        return self._pool.connection()
+
+    def close(self, timeout):
+        self._pool.close(timeout=timeout)
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def send(request):
 
     def run(dsn: str, batch: list[DurableMessage]) -> Counters:
         counters, pool = Counters(), HeldPool(dsn)
-        writer = DurableWriter(pool, 10_000, counters, log_dropped=True)
+        writer = DurableWriter(lambda: pool, 10_000, counters, log_dropped=True)
         writers.append(writer)
         for item in batch:
             writer.send(item)

@@ -11,7 +11,7 @@ from celery import Celery, chain, chord, group, signature
 from celery.canvas import StampingVisitor, chunks, xmap, xstarmap
 from queues import messages
 from services import REDIS, url_of
-from worker_process import wait_until
+from worker_process import close, wait_until
 
 from celery_tasker_events import DomainEvents
 
@@ -85,7 +85,7 @@ def run(request, tmp_path_factory, new_database, make_shop):
         lambda: sum(e["event_name"] == "failure.noted" for e in messages(dsn, "steps")) == len(noted), "the errbacks called"
     )
     exit_code = worker.stop()
-    client.close()
+    close(client)
     return SimpleNamespace(**sent, log=worker.log, exit_code=exit_code, events=messages(dsn, "steps"))
 
 

@@ -110,8 +110,10 @@ def test_everything_that_was_accepted_is_committed(ended):
     lost = {}
     for name, (ending, bench) in ended.items():
         accepted = all_of("ended", *(["running"] if ending.running else []))
-        lost[name] = len(accepted) - len(noted(bench.dsn))
-        assert set(noted(bench.dsn)) <= set(accepted)
+        found = noted(bench.dsn)
+        lost[name] = len(set(accepted) - set(found))
+        assert len(found) == len(set(found))
+        assert set(found) <= set(accepted)
 
     assert lost == dict.fromkeys(ended, 0)
 

@@ -14,7 +14,7 @@ import pytest
 from otlp import collecting
 from pages import DOCS, blocks
 from queues import messages
-from worker_process import WorkerProcess, folder_broker, producer
+from worker_process import WorkerProcess, close, folder_broker, producer
 
 BLOCKS = blocks("how-to/opentelemetry.md")
 
@@ -55,7 +55,7 @@ def run(tmp_path_factory, new_database):
             assert worker.stop() == 0
         finally:
             worker.kill()
-            client.close()
+            close(client)
         queued = messages(dsn, "payments")
         consumer = subprocess.Popen([sys.executable, "bookkeeping.py"], stdout=subprocess.PIPE, **options)
         booked = [consumer.stdout.readline() for _ in range(MORE + 1)]
@@ -125,7 +125,7 @@ def test_pools_without_children_are_set_up_as_the_page_says(pool, dsn, tmp_path)
             assert worker.stop() == 0
         finally:
             worker.kill()
-            client.close()
+            close(client)
 
     names = Counter(span.name for span in collector.spans)
     assert (names["run/shop.process_payment"], names["publish payment.processed"]) == (MORE, MORE)

@@ -104,10 +104,11 @@ def test_calls_of_subscribers_are_counted_by_their_result(recycled):
 def test_the_durations_of_recycled_children_are_one_histogram(recycled):
     name = "tasker_domain_event_publish_duration_milliseconds"
     counts = samples_of(recycled.address, f"{name}_count", "event_name", "delivery_mode")
-    # What waits when a child ends goes by way of the disk, where nothing follows it.
+    # What waits when a child ends goes by way of the disk, where nothing follows it; what is in flight then may be in time.
     by_disk = samples_of(recycled.address, "tasker_domain_events_spooled_total", "event_name").get("payment.processed", 0)
 
-    assert counts["payment.processed", "broadcast"] == len(ORDERS) - by_disk > 0
+    assert by_disk < len(ORDERS)
+    assert len(ORDERS) - by_disk <= counts["payment.processed", "broadcast"] <= len(ORDERS)
     assert counts["payment.counted", "fast"] == len(ORDERS)
     buckets = samples_of(recycled.address, f"{name}_bucket", "event_name", "le")
     of_one = [buckets.get(("payment.processed", bound), 0) for bound in ("1.0", "10.0", "100.0", "10000.0", "+Inf")]

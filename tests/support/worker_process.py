@@ -119,6 +119,20 @@ class WorkerProcess:
         return b" ready." in self.log_path.read_bytes()[self._log_start :] or self.process.poll() is not None
 
 
+def close(app: Celery) -> None:
+    """Close what ``Celery.close()`` leaves to the garbage collector: pooled connections, and those of the result backend."""
+    # kombu shares its pools by URL: they must stay usable.
+    app.pool.force_close_all(close_pool=False)
+    backend = app.backend
+    consumer = getattr(backend, "result_consumer", None)
+    # With rpc:// the reader of results keeps a connection of its own, from the first result that is waited for.
+    if consumer is not None and getattr(consumer, "_connection", True) is not None:
+        consumer.stop()
+    if (redis := vars(backend).get("client")) is not None:
+        redis.connection_pool.disconnect()
+    app.close()
+
+
 def producer(settings: Mapping[str, Any]) -> Celery:
     """An app that only sends tasks by name and reads their results."""
     app = Celery("producer", set_as_current=False)
