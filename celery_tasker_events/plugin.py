@@ -272,11 +272,16 @@ class DomainEvents(PublishesByHand):
         accepted = self._process.put(publication)
         if accepted and publication.confirmation is not None:
             timeout = self.settings.confirm_timeout_ms / 1000
-            if not publication.confirmation.wait(timeout):
-                names = ", ".join(event.declaration.name for event in publication.events if event.confirm)
-                outcome = publication.outcome
-                extra = {"task_uuid": outcome.task_uuid, "correlation_id": outcome.correlation_id}
-                logger.warning("Not confirmed within %g s: %s; what is accepted goes on its way", timeout, names, extra=extra)
+            if self._process.dispatches_here():
+                why = "Not confirmed, as a publisher's hook can't wait for what it publishes itself"
+            elif publication.confirmation.wait(timeout):
+                return True
+            else:
+                why = f"Not confirmed within {timeout:g} s"
+            names = ", ".join(event.declaration.name for event in publication.events if event.confirm)
+            outcome = publication.outcome
+            extra = {"task_uuid": outcome.task_uuid, "correlation_id": outcome.correlation_id}
+            logger.warning("%s: %s; what is accepted goes on its way", why, names, extra=extra)
         return accepted
 
     def check_worker(self) -> None:

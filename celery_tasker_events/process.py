@@ -58,6 +58,10 @@ class ProcessRuntime:
             self.close(None)
         return accepted
 
+    def dispatches_here(self) -> bool:
+        """Whether this is the dispatcher's own thread, where a publisher's hook runs: it can't wait for what it puts."""
+        return self._runtime is not None and self._runtime.dispatches_here()
+
     def drain(self, timeout: float | None) -> bool:
         """Wait until all that was accepted is committed and delivered; return whether it is."""
         with self._lock:

@@ -130,9 +130,13 @@ class Runtime:
         """Whether :meth:`close` has done its work."""
         return self._drained is not None
 
+    def dispatches_here(self) -> bool:
+        """Whether this is the dispatcher's own thread."""
+        return self._dispatcher.runs_here()
+
     def runs_here(self) -> bool:
         """Whether one of the threads that work for this calls: a subscriber, or a publisher's hook."""
-        return self._dispatcher.runs_here() or self._bus.runs_here()
+        return self.dispatches_here() or self._bus.runs_here()
 
     def adopt(self) -> None:
         """Publish what dead processes left in the spool."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from celery import Celery
 from queues import messages, names
+from worker_process import wait_until
 
-from celery_tasker_events import DomainEvents, publishes_events
+from celery_tasker_events import BasePublisher, DomainEvents, publishes_events
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
 
@@ -73,6 +74,28 @@ def test_a_timeout_is_a_warning_and_the_task_ends_as_ever(make_app, caplog):
 
     assert pay.apply().get() == "paid"
     assert "Not confirmed within 0.05 s: payment.processed" in caplog.text
+
+
+def test_a_hook_does_not_wait_for_itself(make_app, dsn, caplog):
+    app, events = make_app(dsn=dsn, confirm_timeout_ms=60_000)
+
+    @events.register_publisher
+    class Following(BasePublisher):
+        name = "following"
+
+        def after_publish(self, event):
+            events.publish("payment.followed", {}, namespace="payments", confirm=True)
+
+    @app.task(shared=False)
+    @publishes_events("payment.processed", namespace="payments", publisher="following")
+    def pay():
+        return "paid"
+
+    pay.apply()
+
+    both = ["payment.processed", "payment.followed"]
+    wait_until(lambda: names(messages(dsn, "payments")) == both, "both are committed")
+    assert "Not confirmed, as a publisher's hook can't wait for what it publishes itself: payment.followed" in caplog.text
 
 
 def test_a_fast_event_has_nothing_to_wait_for(make_app, caplog):
