@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import yaml
 
 from celery_tasker_events.cli.app import plugin_of
 from celery_tasker_events.cli.declared import declared_entries
-from celery_tasker_events.cli.table import as_table
+from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.cli.writing import write
 from celery_tasker_events.contract.asyncapi import asyncapi_document
 from celery_tasker_events.contract.entry import CatalogEntry
@@ -57,7 +55,7 @@ def catalog(
     title = title or _title(ctx)
     wire = by_name(envelope or _envelope(ctx))
     if form == "table":
-        write(_table(entries, None if output else _terminal_width()), output)
+        write(_table(entries, None if output else terminal_width()), output)
     elif form == "json":
         write(json.dumps([entry.as_json() for entry in entries], indent=2), output)
     elif form == "asyncapi":
@@ -87,10 +85,6 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
-
-
-def _terminal_width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _table(entries: Sequence[CatalogEntry], width: int | None) -> str:

@@ -6,8 +6,6 @@ import datetime
 import itertools
 import json
 import re
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -17,7 +15,7 @@ from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.retrying import Retrying
 from celery_tasker_events.cli.showing import as_json, row, shown
-from celery_tasker_events.cli.table import as_table
+from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.durable.dead_letters import DeadLetter, DeadLetters, Wanted
 from celery_tasker_events.errors import did_you_mean
 
@@ -71,7 +69,7 @@ def list_letters(database: Database, namespace: str | None, event: str | None, l
     if form == "json":
         click.echo(json.dumps([as_json(letter) for letter in listed], indent=2))
     elif listed:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        width = terminal_width()
         click.echo(as_table([row(letter) for letter in listed], width))
     else:
         click.echo("No dead letters.")

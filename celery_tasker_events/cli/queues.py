@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 
 import click
 
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.printable import shown, utc
 from celery_tasker_events.cli.queue_names import complete_queue, declared_queues
-from celery_tasker_events.cli.table import as_table
+from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.consumer.looking import QueueState, find_queues, queue_states
 
 __all__ = ["queues"]
@@ -37,7 +35,7 @@ def queues(ctx: click.Context, names: tuple[str, ...], exact: bool, form: str, d
     if form == "json":
         click.echo(json.dumps([state.as_json() for state in states], indent=2))
     elif states:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        width = terminal_width()
         click.echo(as_table([_row(state) for state in states], width))
     else:
         click.echo("No queues of domain events.")

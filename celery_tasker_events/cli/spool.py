@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
-import sys
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import click
 
 from celery_tasker_events.cli.app import sound_plugin_of
-from celery_tasker_events.cli.table import as_table
+from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.durable.spool.place import spool_path
 from celery_tasker_events.durable.spool.report import clear, events_by_owner, spool_totals, waiting
 from celery_tasker_events.errors import SpoolUnusable
@@ -41,7 +39,7 @@ def show(ctx: click.Context, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(found))
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
     for one in found:
         since = f", the oldest since {one['oldest']}" if one["oldest"] else ""
         click.echo(f"{one['path']}: {one['events']} events, {one['bytes']} bytes{since}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ import click
 from kombu.exceptions import OperationalError
 
 from celery_tasker_events.cli.app import plugin_of
-from celery_tasker_events.cli.table import as_table
+from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.inspection import CALL_RESULTS, COMMAND
 from celery_tasker_events.telemetry.counters import NAMES
 
@@ -60,7 +58,7 @@ def _ask(app: Any, nodes: Sequence[str], timeout: float) -> dict[str, Mapping[st
 
 
 def _as_text(answers: Answers) -> str:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
     tables = (_workers, _events, _reasons, _subscribers)
     parts = [as_table(list(rows(answers)), width) for rows in tables]
     notes = [f"{node}: its main process only, the counts of the others can't be had" for node in _incomplete(answers)]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-__all__ = ["as_table"]
+__all__ = ["as_table", "terminal_width"]
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output goes to; None where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def as_table(rows: Sequence[Mapping[str, str]], width: int | None) -> str:

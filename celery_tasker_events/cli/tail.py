@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import time
 from collections.abc import Callable
 
@@ -17,6 +15,7 @@ from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.printable import entry_as_json, event_name_of, printable, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
+from celery_tasker_events.cli.table import terminal_width
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.following import Follower
 from celery_tasker_events.consumer.looking import find_queues
@@ -108,7 +107,7 @@ def _as_json(entry: Entry) -> str:
 
 
 def _as_text(*, with_queue: bool) -> Callable[[Entry], str]:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
 
     def tell(entry: Entry) -> str:
         line = _line(entry, with_queue)

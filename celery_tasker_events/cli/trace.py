@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
-import sys
 from collections.abc import Sequence
 
 import click
@@ -16,6 +14,7 @@ from celery_tasker_events.cli.moment import moment
 from celery_tasker_events.cli.printable import entry_as_json, shown
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
+from celery_tasker_events.cli.table import terminal_width
 from celery_tasker_events.cli.timeline import as_timeline, span_of
 from celery_tasker_events.consumer import looking
 from celery_tasker_events.consumer.entry import Entry
@@ -58,7 +57,7 @@ def trace(
     if not entries:
         where = ", ".join(queue.name for queue in queues) or "no queue"
         raise click.ClickException(f"no event with the correlation id {shown(correlation_id)} in {where}, nor in their archives")
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
     with ended_cleanly():
         click.echo(_as_json(correlation_id, entries, limit) if form == "json" else as_timeline(entries, width))
     if len(entries) >= limit:
