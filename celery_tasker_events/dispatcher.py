@@ -15,6 +15,7 @@ from celery_tasker_events.overflow import Overflow
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, logger
+from celery_tasker_events.threads import start_thread
 
 __all__ = ["Dispatcher"]
 
@@ -143,9 +144,7 @@ class Dispatcher:
 
     def _start(self) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="tasker-events-dispatcher", daemon=True)
-            thread.start()
-            self._thread = thread
+            self._thread = start_thread(self._run, "tasker-events-dispatcher")
 
     def _run(self) -> None:
         drained: list[threading.Event] = []

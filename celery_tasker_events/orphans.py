@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import weakref
 from collections.abc import Callable
 
 from celery_tasker_events.runtime import Runtime
+from celery_tasker_events.threads import start_thread
 
 __all__ = ["close_orphans", "leave_to_itself"]
 
@@ -30,7 +30,7 @@ def leave_to_itself(owner: object, runtime: Runtime, timeout: float) -> Callable
 def close_orphans() -> None:
     """End what is without a plugin, on a thread of its own."""
     if _orphans:
-        threading.Thread(target=_close_orphans, name="tasker-events-orphans", daemon=True).start()
+        start_thread(_close_orphans, "tasker-events-orphans")
 
 
 def _close_orphans() -> None:

@@ -23,6 +23,7 @@ from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.record import EventReference, Record, to_rows
 from celery_tasker_events.router import DurablePath
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, failure_fields, logger
+from celery_tasker_events.threads import start_thread
 
 __all__ = ["Overflow", "StoredPublication"]
 
@@ -93,8 +94,7 @@ class Overflow:
             self._waiting.append(publication)
             self._on_depth()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tasker-events-overflow", daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._run, "tasker-events-overflow")
             self._changed.notify_all()
             return True
 

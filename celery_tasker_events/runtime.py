@@ -31,6 +31,7 @@ from celery_tasker_events.telemetry.gauge import Gauge
 from celery_tasker_events.telemetry.sheet import Sheet
 from celery_tasker_events.telemetry.telemetry import Telemetry
 from celery_tasker_events.telemetry.totals import CONNECTION, DEPTH
+from celery_tasker_events.threads import start_thread
 from celery_tasker_events.transactional import TransactionalPublisher
 
 __all__ = ["Runtime", "make_spools"]
@@ -163,7 +164,7 @@ class Runtime:
         thread does it, and False is returned.
         """
         if self.runs_here():
-            threading.Thread(target=self.close, args=[timeout], name="tasker-events-closing", daemon=True).start()
+            start_thread(lambda: self.close(timeout), "tasker-events-closing")
             return False
         deadline = time.monotonic() + timeout
         if not self._closing.acquire(timeout=timeout):

@@ -27,6 +27,7 @@ from celery_tasker_events.telemetry.log import (
     failure_fields,
     logger,
 )
+from celery_tasker_events.threads import start_thread
 
 __all__ = ["InProcessBus"]
 
@@ -159,7 +160,7 @@ class InProcessBus:
         it is closed by another thread, when it has returned and the others have had what waits for them.
         """
         if self.runs_here():
-            self._start(lambda: self.close(timeout), "tasker-events-bus-close")
+            start_thread(lambda: self.close(timeout), "tasker-events-bus-close")
             return False
         drained = self.drain(timeout)
         with self._lock:
@@ -194,20 +195,15 @@ class InProcessBus:
     def _start_threads(self) -> None:
         if self._shift is None and not self._closing:
             self._start_shift(_Shift())
-            self._watch_thread = self._start(self._watch, "tasker-events-bus-watch")
+            self._watch_thread = start_thread(self._watch, "tasker-events-bus-watch")
 
     def _is_idle(self) -> bool:
         shift = self._shift
         return not self._waiting and (shift is None or (shift.calling is None and not shift.remaining))
 
     def _start_shift(self, shift: _Shift) -> None:
-        shift.thread = self._start(lambda: self._work(shift), "tasker-events-bus")
+        shift.thread = start_thread(lambda: self._work(shift), "tasker-events-bus")
         self._shift = shift
-
-    def _start(self, target: Callable[[], object], name: str) -> threading.Thread:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
-        return thread
 
     def _work(self, shift: _Shift) -> None:
         try:

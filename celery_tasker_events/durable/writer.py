@@ -32,6 +32,7 @@ from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.gauge import ConnectionState
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, failure_fields, logger
+from celery_tasker_events.threads import start_thread, unsignalled
 
 __all__ = ["DurableWriter"]
 
@@ -198,10 +199,9 @@ class DurableWriter:
 
     def _start(self) -> None:
         if not self._is_started():
-            self._committer.prepare()
-            thread = threading.Thread(target=self._run, name="tasker-events-writer", daemon=True)
-            thread.start()
-            self._thread = thread
+            with unsignalled():
+                self._committer.prepare()
+                self._thread = start_thread(self._run, "tasker-events-writer")
 
     def _run(self) -> None:
         try:

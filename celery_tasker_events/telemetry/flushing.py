@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields
+from celery_tasker_events.threads import start_thread
 
 __all__ = ["flush_opentelemetry", "holds_telemetry"]
 
@@ -35,10 +36,8 @@ def flush_opentelemetry(timeout: float) -> None:
     """
     deadline = time.monotonic() + timeout
     # On threads of their own, as an exporter heeds no timeout but its own.
-    threads = [threading.Thread(target=_flush, args=[flush, timeout], daemon=True) for flush in _flushes()]
     try:
-        for thread in threads:
-            thread.start()
+        threads = [start_thread(functools.partial(_flush, flush, timeout), "tasker-events-flush") for flush in _flushes()]
     except RuntimeError:  # at the interpreter's end Python 3.12 starts none; there the SDK's own atexit comes by
         return
     for thread in threads:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
+from pathlib import Path
 
 import orjson
 import pytest
@@ -129,3 +132,20 @@ def test_what_is_committed_is_not_sent_again_for_an_error_in_telling_of_it(dsn, 
 
     assert numbers(dsn) == list(range(20))
     assert messages(dsn, "payments", dead_letters=True) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells which signals a thread blocks")
+def test_no_thread_that_outlives_a_drain_takes_the_signal_that_ends_a_child(dsn, make_writer):
+    make_writer(dsn).send(message(1))
+    wait_until(lambda: numbers(dsn) == [1], "it is committed")
+
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith("tasker-events-")]
+
+    assert len(ours) > 1
+    assert all(signal.SIGTERM in blocked_by(thread) for thread in ours)
+
+
+def blocked_by(thread: threading.Thread) -> set[int]:
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    [mask] = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk")]
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}

@@ -1,0 +1,47 @@
+"""Starts this package's threads, and keeps signals away from them.
+
+A signal to a process is delivered to any thread that does not block it, even to one that has been joined and is not quite gone.
+billiard's child blocks SIGTERM on its main thread while it holds the lock that all children share, as the main process kills it
+as soon as its last word is read. Delivered to another thread the signal kills it nevertheless, and the lock is never let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+__all__ = ["start_thread", "unsignalled"]
+
+_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+
+
+def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Start a daemon thread that no signal finds at its end.
+
+    Until then it takes signals as any thread does: a program that code of the user's starts there inherits what is blocked.
+    """
+    starter = threading.get_native_id()
+
+    def run() -> None:
+        try:
+            target()
+        finally:
+            # A greenlet that stands for a thread runs on the main thread, which goes on.
+            if threading.get_native_id() != starter:
+                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+@contextlib.contextmanager
+def unsignalled() -> Iterator[None]:
+    """What starts inside the block, and whatever that starts, takes no signal at all: for threads without code of the user's."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

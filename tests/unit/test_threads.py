@@ -1,0 +1,59 @@
+"""Signals to the process are left to its main thread."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from celery_tasker_events.threads import start_thread, unsignalled
+
+END_OF_CHILD = {signal.SIGTERM, signal.SIGQUIT}
+
+
+def blocked() -> set[int]:
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_a_thread_takes_signals_until_its_end_but_not_while_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    # Called by the thread when its target is done.
+    monkeypatch.setattr(threading, "excepthook", lambda _: seen.append(blocked()))
+
+    def target() -> None:
+        seen.append(blocked())
+        raise ValueError("the end")
+
+    start_thread(target, "ending").join()
+
+    during, after = seen
+    assert not during & END_OF_CHILD
+    assert after >= END_OF_CHILD
+    assert not blocked() & END_OF_CHILD
+
+
+def test_what_starts_where_signals_are_kept_away_takes_none() -> None:
+    seen = []
+
+    def outer() -> None:
+        seen.append(blocked())
+        start_thread(lambda: seen.append(blocked()), "inner").join()
+
+    with unsignalled():
+        thread = start_thread(outer, "outer")
+    thread.join()
+
+    assert all(each >= END_OF_CHILD for each in seen)
+    assert len(seen) == 2
+    assert not blocked() & END_OF_CHILD
+
+
+def test_a_greenlet_in_a_threads_place_leaves_the_main_thread_its_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "get_native_id", lambda: 1)
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", lambda _: seen.append(blocked()))
+
+    start_thread(lambda: 1 / 0, "green").join()
+
+    assert not seen[0] & END_OF_CHILD
