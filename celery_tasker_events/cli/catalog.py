@@ -95,7 +95,7 @@ def _row(entry: CatalogEntry) -> dict[str, str]:
     return {
         "TASK": entry.task or NONE,
         "EVENT": entry.event,
-        "WHEN": entry.condition or "by hand",
+        "WHEN": entry.when,
         "MODE": entry.delivery_mode,
         "NAMESPACE": entry.namespace,
         "QUEUE": entry.queue or NONE,

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery_tasker_events.contract.entry import CatalogEntry
 from celery_tasker_events.contract.messages import EventMessage, component_name, messages_of
-from celery_tasker_events.contract.subschemas import moved
+from celery_tasker_events.contract.subschemas import moved, resolve
 from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import queue_name
@@ -93,9 +93,10 @@ def _declared_entry(element: Any, document: Mapping[str, Any]) -> CatalogEntry:
     if not isinstance(element, Mapping) or not isinstance(element.get("schema"), Mapping):
         return CatalogEntry.from_json(element)
     place = str(element["schema"].get("$ref"))
-    found: Any = document
-    for part in place.removeprefix("#/").split("/"):
-        found = found.get(part) if isinstance(found, Mapping) else None
+    try:
+        found = resolve(document, place)
+    except LookupError:
+        found = None
     if not isinstance(found, Mapping):
         raise ConfigurationError(f"the AsyncAPI document has no {place!r}, to which event {element.get('event')!r} refers")
     # References that start from the document start from the schema again.

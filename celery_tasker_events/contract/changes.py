@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Affected", "Change", "Rule", "SchemaChange"]
@@ -97,7 +97,6 @@ class Change:
 
     Attributes:
         place: Which field of its payload; empty: the event.
-        affects: Whom it breaks; nobody: it is safe.
         is_accepted: Whether it is announced, by a raised version or by name: then it does not count.
     """
 
@@ -109,8 +108,12 @@ class Change:
     place: str = ""
     old: Any = None
     new: Any = None
-    affects: frozenset[Affected] = field(default_factory=frozenset)
     is_accepted: bool = False
+
+    @property
+    def affects(self) -> frozenset[Affected]:
+        """Whom it breaks; nobody: it is safe."""
+        return self.rule.affects
 
     @property
     def is_breaking(self) -> bool:

@@ -92,7 +92,7 @@ def _pair_changes(old: CatalogEntry, new: CatalogEntry) -> Iterator[Change]:
     if _origin(old) != _origin(new):
         yield _change(Rule.STEP_CHANGED, old, new, old=_who(old), new=_who(new))
     if old.condition != new.condition:
-        yield _change(Rule.CONDITION_CHANGED, old, new, old=old.condition or "by hand", new=new.condition or "by hand")
+        yield _change(Rule.CONDITION_CHANGED, old, new, old=old.when, new=new.when)
     if old.delivery_mode != new.delivery_mode:
         extended = new.delivery_mode == DeliveryMode.BROADCAST
         rule = Rule.MODE_EXTENDED if extended else Rule.MODE_CHANGED
@@ -157,7 +157,6 @@ def _change(
         place=place,
         old=old,
         new=new,
-        affects=rule.affects,
         is_accepted=is_accepted,
     )
 
@@ -187,7 +186,7 @@ def _by_event(entries: Iterable[CatalogEntry]) -> dict[str, list[CatalogEntry]]:
 
 def _who(entry: CatalogEntry) -> str:
     if entry.condition is None:
-        return "by hand"
+        return entry.when
     return f"{entry.template + ' ' if entry.template else ''}{entry.step} on {entry.condition}"
 
 

@@ -51,6 +51,11 @@ class CatalogEntry:
     def queue(self) -> str | None:
         return queue_name(self.namespace) if self.is_durable else None
 
+    @property
+    def when(self) -> str:
+        """On which outcomes of its step it is published, in a word."""
+        return self.condition or "by hand"
+
     @classmethod
     def of(
         cls,

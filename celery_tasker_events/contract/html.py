@@ -52,10 +52,8 @@ def html_page(entries: Iterable[CatalogEntry], envelope: Envelope, title: str) -
 def _overview(messages: Iterable[EventMessage]) -> Iterator[str]:
     rows = []
     for message in messages:
-        queue = next((entry.queue for entry in message.entries if entry.queue), "-")
-        when = ", ".join(dict.fromkeys(entry.condition or "by hand" for entry in message.entries))
         link = f'<a href="#{message.key}">{escape(message.event)}</a>'
-        rows.append([link, *map(escape, (message.version, message.namespace, queue, when))])
+        rows.append([link, *map(escape, (message.version, message.namespace, message.queue or "-", message.when))])
     yield from _table(("event", "version", "namespace", "queue", "when"), rows)
 
 
@@ -64,7 +62,7 @@ def _section(message: EventMessage, envelope: Envelope) -> Iterator[str]:
     if message.description:
         yield f"<p>{escape(message.description)}</p>"
     rows = [
-        [escape(value or "-") for value in (e.condition or "by hand", e.delivery_mode, e.step, e.task, e.template, e.publisher)]
+        [escape(value or "-") for value in (e.when, e.delivery_mode, e.step, e.task, e.template, e.publisher)]
         for e in message.entries
     ]
     yield from _table(("when", "mode", "step", "task", "template", "publisher"), rows)

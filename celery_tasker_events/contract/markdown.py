@@ -32,8 +32,8 @@ def markdown_page(entries: Iterable[CatalogEntry], envelope: Envelope, title: st
                     f"[{_text(message.event)}](#{message.key})",
                     _text(message.version),
                     message.namespace,
-                    _queue(message),
-                    _when(message),
+                    message.queue or "-",
+                    message.when,
                 )
                 for message in messages
             ],
@@ -51,7 +51,7 @@ def _section(message: EventMessage, envelope: Envelope) -> Iterator[str]:
         ("when", "mode", "step", "task", "template", "publisher"),
         [
             (
-                entry.condition or "by hand",
+                entry.when,
                 entry.delivery_mode,
                 *map(_or_dash, (entry.step, entry.task, entry.template, entry.publisher)),
             )
@@ -86,14 +86,6 @@ def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterat
     yield f"| {' | '.join('---' for _ in headings)} |"
     yield from (f"| {' | '.join(row)} |" for row in rows)
     yield ""
-
-
-def _queue(message: EventMessage) -> str:
-    return next((entry.queue for entry in message.entries if entry.queue), "-")
-
-
-def _when(message: EventMessage) -> str:
-    return ", ".join(dict.fromkeys(entry.condition or "by hand" for entry in message.entries))
 
 
 def _or_dash(value: str | None) -> str:

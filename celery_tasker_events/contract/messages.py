@@ -46,7 +46,16 @@ class EventMessage:
     @property
     def is_durable(self) -> bool:
         """Whether one of its declarations reaches the queue."""
-        return any(entry.is_durable for entry in self.entries)
+        return self.queue is not None
+
+    @property
+    def queue(self) -> str | None:
+        return next((entry.queue for entry in self.entries if entry.queue), None)
+
+    @property
+    def when(self) -> str:
+        """On which outcomes its declarations publish it, in words."""
+        return ", ".join(dict.fromkeys(entry.when for entry in self.entries))
 
     @property
     def description(self) -> str:
