@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
+
+import psycopg
 import pytest
 from celery import Celery
 from queues import messages, names
@@ -10,6 +14,11 @@ from worker_process import wait_until
 from celery_tasker_events import BasePublisher, DomainEvents, publishes_events
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
+
+
+@dataclass
+class Noted:
+    number: int
 
 
 @pytest.fixture
@@ -47,6 +56,38 @@ def test_an_event_by_hand_can_be_confirmed(make_app, dsn):
     events.publish("payment.flagged", {}, namespace="payments", confirm=True)
 
     assert names(messages(dsn, "payments")) == ["payment.flagged"]
+
+
+def test_threads_that_wait_share_a_commit(make_app, dsn):
+    _, events = make_app(dsn=dsn, confirm_timeout_ms=60_000)
+    handed_over = []
+
+    @events.register_publisher
+    class Counting(BasePublisher):
+        name = "counting"
+
+        def after_publish(self, event):
+            handed_over.append(event.payload)
+
+    noted = events.declare("payment.noted", Noted, namespace="payments", publisher="counting", confirm=True)
+    events.publish(noted, Noted(0))
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table pgmq.q_payments_domain_events in exclusive mode")
+        threads = [threading.Thread(target=events.publish, args=[noted, Noted(number)]) for number in range(1, 9)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(handed_over) == 9, "all of them wait")
+        assert all(thread.is_alive() for thread in threads)
+    for thread in threads:
+        thread.join(60)
+
+    with psycopg.connect(dsn) as connection:
+        commits, count = connection.execute(
+            "select count(distinct xmin::text), count(*) from pgmq.q_payments_domain_events"
+        ).fetchone()
+    # The first one's, that of what was in flight when the lock was taken, and one for all that came meanwhile.
+    assert count == 9
+    assert commits <= 3
 
 
 def test_a_dead_letter_is_as_good_as_a_commit(make_app, dsn):
