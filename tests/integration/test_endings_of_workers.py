@@ -12,6 +12,7 @@ from typing import Any
 import celery
 import pytest
 from bursts import BurstingWorker, all_of, noted, nothing_is_committed
+from queues import messages
 from worker_process import wait_until
 
 CELERY = tuple(map(int, celery.__version__.split(".")[:2]))
@@ -91,6 +92,8 @@ def ended(request, start, tmp_path_factory):
         for name, ending in endings.items():
             stack.enter_context(nothing_is_committed(workers[name].dsn))
             workers[name].burst("ended").get(timeout=120)
+            # Celery says so when the signals have been sent.
+            wait_until(lambda name=name: "succeeded in" in workers[name].worker.log, "the step has told of its end")
             if ending.running:
                 workers[name].burst("running", until=go)
         for name, ending in endings.items():
@@ -116,6 +119,14 @@ def test_everything_that_was_accepted_is_committed(ended):
         assert set(found) <= set(accepted)
 
     assert lost == dict.fromkeys(ended, 0)
+
+
+def test_the_event_of_a_step_that_had_ended_is_committed(ended):
+    counts = {
+        name: sum(e["event_name"] == "burst.ended" for e in messages(bench.dsn, "bursts")) for name, (_, bench) in ended.items()
+    }
+    # A step that was still running may have come to its end, too.
+    assert all(count in ((1, 2) if ended[name][0].running else (1,)) for name, count in counts.items()), counts
 
 
 def test_the_logs_have_no_trouble_of_ours(ended):
