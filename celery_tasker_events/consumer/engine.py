@@ -273,11 +273,13 @@ class Engine:
             return 0 if len(self._refused) >= MAX_BATCH else self._batch.room(len(self._ready) + self._running)
 
     def _end_if_empty(self) -> None:
-        if self._reader.missing:
-            raise ConfigurationError(f"there is no queue {' and no queue '.join(self._reader.missing)}")
         with self._changed:
-            if not len(self._leases) and not self._waiting.has_plans:
-                self.stop()
+            if len(self._leases) or self._waiting.has_plans:
+                return
+            # Not raised: an error on this thread's way is one of the database, which is waited for.
+            if self._reader.missing:
+                self.error = ConfigurationError(f"there is no queue {' and no queue '.join(self._reader.missing)}")
+            self.stop()
 
     def _pause(self) -> None:
         """Wait until there is something to do; what is said from other threads meanwhile wakes this one."""

@@ -251,6 +251,18 @@ def test_until_empty_a_missing_queue_is_an_error(dsn):
         consumer.run(until_empty=True)
 
 
+def test_until_empty_one_missing_queue_of_several_is_an_error_after_the_others_are_empty(dsn):
+    send(dsn, [event(number) for number in range(3)])
+    consumer, seen = Consumer(dsn, "payments", "audit"), []
+    consumer.on("*")(lambda event: seen.append(event.payload))
+
+    with pytest.raises(ConfigurationError, match="there is no queue audit_domain_events"):
+        consumer.run(until_empty=True)
+
+    assert seen == [0, 1, 2]
+    assert messages(dsn, "payments") == []
+
+
 def test_a_database_without_pgmq_is_an_error(bare_dsn):
     consumer = Consumer(bare_dsn, "payments")
     consumer.on("*")(lambda event: None)
