@@ -10,7 +10,7 @@ from celery_tasker_events.consumer.consumer import Consumer
 from celery_tasker_events.consumer.engine import Engine
 from celery_tasker_events.consumer.failing import Backoff, ExponentialBackoff
 from celery_tasker_events.consumer.forwarding import Forwarding, Outage, Verdicts
-from celery_tasker_events.consumer.options import OnSuccess
+from celery_tasker_events.consumer.options import OnSuccess, check_one_of
 from celery_tasker_events.consumer.targets import Target, TargetOptions, target_for
 from celery_tasker_events.errors import ConfigurationError
 
@@ -75,6 +75,8 @@ class Forwarder:
             raise ConfigurationError(
                 "with a choice of events it must be said what becomes of the others: others='archive' or 'delete' (--others)"
             )
+        if others is not None:
+            check_one_of("others", others, "archive", "delete")
         self._make = to if callable(to) else lambda: target_for(to, options)
         self._target = self._make()
         self._concurrency = concurrency

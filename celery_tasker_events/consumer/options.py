@@ -16,7 +16,7 @@ from celery_tasker_events.consumer.reading import SUFFIX
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import queue_name
 
-__all__ = ["OnSuccess", "Options", "Unmatched", "check_dsn", "queues_of"]
+__all__ = ["OnSuccess", "Options", "Unmatched", "check_dsn", "check_one_of", "queues_of"]
 
 OnSuccess = Literal["delete", "archive"]
 Unmatched = Literal["archive", "delete", "dead_letter"]
@@ -52,8 +52,8 @@ class Options:
         _whole("visibility_timeout", self.visibility_timeout, 3, _LONGEST_TIMEOUT)
         _whole("max_attempts", self.max_attempts, 1, 2**30)
         _whole("batch_size", self.batch_size, 1, 10_000)
-        _one_of("on_success", self.on_success, "delete", "archive")
-        _one_of("unmatched", self.unmatched, "archive", "delete", "dead_letter")
+        check_one_of("on_success", self.on_success, "delete", "archive")
+        check_one_of("unmatched", self.unmatched, "archive", "delete", "dead_letter")
         if not self.poll_interval > 0:
             raise ConfigurationError(f"poll_interval is {self.poll_interval!r}: it must be seconds, more than 0")
         if not self.shutdown_timeout >= 0:
@@ -101,6 +101,7 @@ def _whole(name: str, value: object, least: int, most: int) -> None:
         raise ConfigurationError(f"{name} is {value!r}: it must be a whole number from {least} to {most}")
 
 
-def _one_of(name: str, value: object, *allowed: str) -> None:
+def check_one_of(name: str, value: object, *allowed: str) -> None:
+    """Raise ConfigurationError if the value of that option is none that is allowed."""
     if value not in allowed:
         raise ConfigurationError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")

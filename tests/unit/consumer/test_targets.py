@@ -148,5 +148,11 @@ def test_a_choice_of_events_needs_a_word_about_the_others():
     Forwarder(DSN, "payments", to="stdout:", events=["payment.*"], others="archive")
 
 
+@pytest.mark.parametrize("others", ["dead_letter", "archived", ""])
+def test_what_becomes_of_the_others_is_one_of_two(others):
+    with pytest.raises(ConfigurationError, match=f"others is '{others}': it must be one of archive, delete"):
+        Forwarder(DSN, "payments", to="stdout:", events=["payment.*"], others=others)
+
+
 def test_every_scheme_has_a_target_that_begins_with_it():
     assert {"amqp", "redis", "sqs", "confluentkafka", "http", "https", "stdout", "celery"} <= set(schemes())
