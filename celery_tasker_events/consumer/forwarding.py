@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.consumer.delivery import Delivery, Message, Unreadable, open_message
 from celery_tasker_events.consumer.engine import Engine
-from celery_tasker_events.consumer.failing import Backoff, Rejected, RetryLater, dead_letter, seconds_to_wait
+from celery_tasker_events.consumer.failing import Backoff, Rejected, dead_letter, seconds_to_wait
 from celery_tasker_events.consumer.options import OnSuccess
 from celery_tasker_events.consumer.settling import Action, Settlement
 from celery_tasker_events.consumer.targets import NotNow, Outcome, Target, TargetGone, TargetUnavailable
@@ -22,6 +22,9 @@ __all__ = ["Forwarding", "Outage", "Verdicts"]
 #: Seconds between attempts while the target can't be used: doubled from the first to the last, less up to half at random.
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 10.0
+
+#: Seconds after which a target is asked again at the latest, whatever it has said: a wrong answer must not stop everything.
+LONGEST_WISH = 300.0
 
 _refusals = RateLimitedWarning("%d times a target did not take an event, which is tried again: %s: %s")
 
@@ -79,8 +82,7 @@ class Verdicts:
             return self._letter(message, "target", outcome, fields)
         told = error_fields(outcome)
         _refusals.add(told["error_type"], told["error"], fields=lambda: {**fields, **told})
-        wish: BaseException = outcome if outcome.after is None else RetryLater(outcome.after)
-        delay = seconds_to_wait(wish, message.read_count, self.backoff)
+        delay = seconds_to_wait(outcome, message.read_count, lambda attempt: _until(outcome, self.backoff(attempt)))
         return Settlement(message, Action.POSTPONE, "retried", fields, delay)
 
     def _letter(self, message: Message, stage: str, error: BaseException, fields: dict[str, str]) -> Settlement:
@@ -88,6 +90,11 @@ class Verdicts:
         logger.error("Message %d of queue %s becomes a dead letter: %s", message.message_id, message.queue, error, extra=extra)
         letter = dead_letter(message, stage, error, self.name, fields)
         return Settlement(message, Action.DEAD_LETTER, "dead_lettered", fields, letter=letter)
+
+
+def _until(outcome: NotNow | TargetUnavailable, backoff: float) -> float:
+    """Return after how many seconds to try again: when the target wants it, but neither at once nor never."""
+    return backoff if outcome.after is None else max(backoff, min(outcome.after, LONGEST_WISH))
 
 
 def _action(wanted: OnSuccess) -> Action:
@@ -211,7 +218,7 @@ class Forwarding:
 
     def _wait(self, error: TargetUnavailable) -> None:
         self._outage.begins(error)
-        seconds = self._backoff * random.uniform(0.5, 1.0) if error.after is None else error.after
+        seconds = _until(error, self._backoff * random.uniform(0.5, 1.0))
         self._backoff = min(self._backoff * 2, LAST_BACKOFF)
         self._engine.stopping.wait(seconds)
 
