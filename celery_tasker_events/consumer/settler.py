@@ -13,15 +13,13 @@ from celery_tasker_events.consumer.settling import Action, Settlement, commit
 from celery_tasker_events.consumer.statistics import Statistics
 from celery_tasker_events.durable.message import dead_letter_queue
 from celery_tasker_events.durable.queues import Connection, create_queues
+from celery_tasker_events.durable.trouble import Treatment, treatment_of
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, logger
 
 __all__ = ["MAX_BATCH", "Settler"]
 
 #: Settlements in one transaction.
 MAX_BATCH = 500
-
-#: Trouble of the connection or of the server: all settlements have to wait.
-_TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
 
 
 class Settler:
@@ -40,9 +38,9 @@ class Settler:
         """
         try:
             commit(connection, batch, self._store)
-        except _TRANSIENT:
-            raise
         except Exception as error:
+            if _concerns_all(error):
+                raise
             return self._settle_apart(connection, batch, error)
         self._tell(batch)
         return []
@@ -61,9 +59,9 @@ class Settler:
         queues = {dead_letter_queue(each.message.queue) for each in batch if each.action is Action.DEAD_LETTER}
         try:
             return bool(create_queues(connection, queues))
-        except _TRANSIENT:
-            raise
         except psycopg.Error as error:
+            if _concerns_all(error):
+                raise
             logger.warning("Dead letter queues can't be created: %s", error, extra=error_fields(error))
             return False
 
@@ -72,3 +70,8 @@ class Settler:
         if logger.isEnabledFor(logging.DEBUG):
             for settlement in batch:
                 logger.debug("Domain event settled: %s", settlement.outcome, extra=dict(settlement.fields))
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether it is trouble of the connection or of the server. A missing right or table may be one queue's alone."""
+    return treatment_of(error) is Treatment.WAIT and not isinstance(error, psycopg.ProgrammingError)

@@ -157,3 +157,26 @@ def test_a_dead_letter_queue_that_may_not_be_made_keeps_its_event_and_lets_the_o
     assert sorted(seen) == [1, 2, 3]
     (letter,) = messages(dsn, "payments", dead_letters=True)
     assert json.loads(letter["message_text"])["payload"] == 1
+
+
+def test_a_settlement_that_takes_too_long_for_the_server_is_kept_and_lets_the_others_go_on(dsn, caplog):
+    send(dsn, [event(1, "a"), event(2, "b")])
+    with connect(dsn) as connection:
+        connection.execute(
+            "create function slow() returns trigger language plpgsql as "
+            "'begin raise exception using errcode = ''query_canceled'', message = ''statement timeout''; end'"
+        )
+        connection.execute(
+            "create trigger slow before delete on pgmq.q_payments_domain_events for each row "
+            "when (old.message->>'payload' = '1') execute function slow()"
+        )
+    consumer, handled = Consumer(dsn, "payments"), []
+    consumer.on("*")(lambda event: handled.append(event.payload))
+
+    with Running(consumer):
+        wait_until(lambda: consumer.statistics()["handled"] == 1, "the other is settled")
+        wait_until(lambda: "1 messages can't be settled and are kept: QueryCanceled" in caplog.text, "it is told")
+
+    assert handled == [1, 2]
+    assert [message["payload"] for message in messages(dsn, "payments")] == [1]
+    assert "waits for Postgres" not in caplog.text
