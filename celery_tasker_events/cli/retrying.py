@@ -7,6 +7,7 @@ import psycopg
 
 from celery_tasker_events import envelope
 from celery_tasker_events.cli.app import sound_plugin_of
+from celery_tasker_events.cli.printable import printable
 from celery_tasker_events.durable.dead_letters import DeadLetter, DeadLetters
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.plugin import DomainEvents
@@ -34,10 +35,10 @@ class Retrying:
         """
         name = f"{letter.namespace} {letter.message_id} {letter.event_name}".rstrip()
         try:
-            return f"{name}: {self._would(letter) if self._dry_run else self._publish(letter)}"
+            return printable(f"{name}: {self._would(letter) if self._dry_run else self._publish(letter)}")
         except NotPublishable as error:
             self.left += 1
-            return f"{name}: stays: {error}"
+            return printable(f"{name}: stays: {error}")
 
     def summary(self) -> str:
         return f"{self._done} {'to publish' if self._dry_run else 'published'}, {self.left} left"
@@ -49,7 +50,7 @@ class Retrying:
 
     def _publish(self, letter: DeadLetter) -> str:
         self._check(letter)
-        message = letter.message() if letter.kept == "message" else self._made_again(letter)
+        message = self._kept(letter) if letter.kept == "message" else self._made_again(letter)
         try:
             sent = self._letters.publish(letter, message)
         except psycopg.Error as error:
@@ -66,6 +67,12 @@ class Retrying:
             raise NotPublishable("it keeps no more than text: run the task again, or publish the event by hand")
         if letter.kept == "outcome" and self._ctx.obj is None:
             raise NotPublishable("only the app can make this event again: celery -A <your app> domain-events dlq retry")
+
+    def _kept(self, letter: DeadLetter) -> DurableMessage:
+        try:
+            return letter.message()
+        except ValueError as error:  # anybody may have put the letter there
+            raise NotPublishable(str(error)) from error
 
     def _made_again(self, letter: DeadLetter) -> DurableMessage:
         if self._rerun is None:

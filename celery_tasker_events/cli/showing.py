@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from celery_tasker_events.cli.printable import pretty, printable
 from celery_tasker_events.durable.dead_letters import DeadLetter
 
 __all__ = ["HOW", "as_json", "row", "shown"]
@@ -28,7 +29,7 @@ _TEXTS = {"payload_text": "payload", "message_text": "message", "headers_text": 
 
 def row(letter: DeadLetter) -> dict[str, str]:
     """Return a letter as a row of a table."""
-    return {
+    columns = {
         "NAMESPACE": letter.namespace,
         "MSG_ID": str(letter.message_id),
         "SINCE": letter.enqueued_at.isoformat(" ", "seconds"),
@@ -37,6 +38,7 @@ def row(letter: DeadLetter) -> dict[str, str]:
         "RETRY": HOW.get(letter.kept, "no"),
         "ERROR": _beginning(letter.error) or "-",
     }
+    return {heading: printable(text) for heading, text in columns.items()}
 
 
 def _beginning(error: str) -> str:
@@ -84,13 +86,18 @@ def shown(letter: DeadLetter) -> str:
     if isinstance(declaration := content.get("declaration"), dict):
         lines["declared"] = ", ".join(f"{key} {value}" for key, value in declaration.items() if value is not None)
     width = max(map(len, lines)) + 2
-    told = [f"{name:{width}}{value}" for name, value in lines.items() if value not in (None, "")]
+    told = [f"{name:{width}}{_lines(str(value))}" for name, value in lines.items() if value not in (None, "")]
     texts = [f"\n{name}:\n{_pretty(content[key])}" for key, name in _TEXTS.items() if isinstance(content.get(key), str)]
     return "\n".join([*told, *texts])
 
 
 def _pretty(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-    except ValueError:  # the beginning of a longer one
-        return text
+        return pretty(json.loads(text))
+    except (ValueError, RecursionError):  # the beginning of a longer one, or more than Python reads
+        return printable(text)
+
+
+def _lines(text: str) -> str:
+    """An error may have several lines, and is shown so."""
+    return "\n".join(map(printable, text.split("\n")))

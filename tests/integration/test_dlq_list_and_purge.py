@@ -94,8 +94,35 @@ def test_a_letter_that_somebody_else_put_there_is_shown_and_stays(dsn):
 
     assert len(listed(run_alone(dsn, "list", "--format", "json"))) == 4
     assert all(run_alone(dsn, "show", str(number)).exit_code == 0 for number in range(1, 5))
-    assert run_alone(dsn, "retry", "--all").exit_code == 1
+    retried = run_alone(dsn, "retry", "--all")
+    assert retried.exit_code == 1
+    assert retried.output.endswith("0 published, 4 left\n")
     assert len(messages(dsn, "odd", dead_letters=True)) == 4
+
+
+def test_a_terminal_obeys_nothing_that_stands_in_a_letter(dsn):
+    evil = "\x1b]0;owned\x07\x1b[2J\r\u202e\x9b"
+    letter = {
+        "event_name": f"a.b{evil}",
+        "event_id": evil,
+        "failed_stage": evil,
+        "correlation_id": evil,
+        "declaration": {"publisher": evil},
+        "error": {"error_type": evil, "error": f"first{evil}\nsecond{evil}"},
+        "kept": "message",
+        "message_text": evil,
+        "payload_text": json.dumps({"text": evil}),
+    }
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("select pgmq.create('odd_domain_events_dlq')")
+        connection.execute("select pgmq.send('odd_domain_events_dlq', %s::jsonb)", [json.dumps(letter)])
+
+    shown = [run_alone(dsn, *arguments).output for arguments in (["list"], ["show", "1"], ["retry", "1"])]
+
+    for text in shown:
+        assert "\\x1b" in text
+        assert all(character.isprintable() or character == "\n" for character in text)
+    assert "second\\x1b" in shown[1]
 
 
 def test_of_many_letters_a_list_reads_no_more_than_it_shows(dsn):
