@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import sys
 import threading
@@ -11,14 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-import psycopg
 
 from celery_tasker_events.bus.pattern import patterns_of
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.program import EachProgram, Programs, command_of
+from celery_tasker_events.cli.telling import told_at_the_end
 from celery_tasker_events.consumer import Consumer, Delivery, IdempotencyStore, MemoryStore, PostgresStore
 from celery_tasker_events.consumer.handling import Interrupted
-from celery_tasker_events.errors import TaskerEventsError
 from celery_tasker_events.event import DomainEvent
 
 __all__ = ["consume"]
@@ -79,8 +76,6 @@ def consume(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    # Warnings and errors only: events are on stdout, and what is about each of them would drown the rest.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     failures: list[str] = []
 
     def fail(message: str) -> None:
@@ -89,17 +84,11 @@ def consume(
 
     handler, close = _handler(consumer, program, each, fail)
     consumer.on(*patterns, name="cli", with_delivery=True)(handler)
-    try:
-        consumer.run(until_empty=until_empty)
-    except psycopg.Error as error:
-        fail(f"{database}: {str(error).strip()}")
-    except TaskerEventsError as error:
-        fail(str(error))
-    finally:
-        close()
-    _tell(consumer, form)
-    if failures:
-        raise click.ClickException(failures[0])
+    with told_at_the_end(database, consumer.statistics, form, "nothing was consumed", failures):
+        try:
+            consumer.run(until_empty=until_empty)
+        finally:
+            close()
 
 
 def _handler(
@@ -140,12 +129,3 @@ def _give_up_stdout() -> None:
 
 def _nothing() -> None:
     pass
-
-
-def _tell(consumer: Consumer, form: str) -> None:
-    counts = consumer.statistics()
-    if form == "json":
-        click.echo(json.dumps(counts), err=True)
-    else:
-        told = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count and name != "received"]
-        click.echo(", ".join(told) or "nothing was consumed", err=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import os
 import sys
 import threading
@@ -18,6 +16,7 @@ import psycopg
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
+from celery_tasker_events.cli.telling import told_at_the_end
 from celery_tasker_events.consumer.forwarder import Forwarder
 from celery_tasker_events.consumer.looking import connect_to_look, find_queues, queue_states
 from celery_tasker_events.consumer.targets import TargetOptions, schemes
@@ -64,19 +63,10 @@ def forward(
     database: Database,
     to: str | None,
     to_env: str | None,
-    broker: str | None,
-    broker_env: str | None,
-    secret_env: str | None,
-    secret_file: str | None,
     archive: bool,
     unordered: bool,
     until_empty: bool,
     form: str,
-    exchange: str | None,
-    routing_key: str | None,
-    queue: str | None,
-    unroutable: str | None,
-    timeout: float | None,
     **options: Any,
 ) -> None:
     """Publish durable events to another system, in order within each workflow, until SIGTERM or SIGINT.
@@ -88,15 +78,7 @@ def forward(
     url = _one_of("--to", to, "--to-env", to_env)
     if url is None:
         raise click.UsageError("no target: give --to or --to-env")
-    target_options = TargetOptions(
-        exchange=exchange,
-        routing_key=routing_key,
-        queue=queue,
-        unroutable=unroutable,
-        secret=_secret(secret_env, secret_file),
-        broker=_one_of("--broker", broker, "--broker-env", broker_env),
-        timeout=timeout,
-    )
+    target_options = _taken_target_options(options)
     try:
         forwarder = Forwarder(
             database.dsn,
@@ -109,19 +91,21 @@ def forward(
         )
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
-    # Warnings and errors only: events may be on stdout, and what is about each of them would drown the rest.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    failure = None
-    try:
-        with _progress(forwarder, database):
-            forwarder.run(until_empty=until_empty)
-    except psycopg.Error as error:
-        failure = f"{database}: {str(error).strip()}"
-    except TaskerEventsError as error:
-        failure = str(error)
-    _tell(forwarder, form)
-    if failure is not None:
-        raise click.ClickException(failure)
+    with (
+        told_at_the_end(database, forwarder.statistics, form, "nothing was forwarded", failures=[]),
+        _progress(forwarder, database),
+    ):
+        forwarder.run(until_empty=until_empty)
+
+
+def _taken_target_options(options: dict[str, Any]) -> TargetOptions:
+    """Take what is the target's out of the command's options."""
+    given = {name: options.pop(name) for name in ("exchange", "routing_key", "queue", "unroutable", "timeout")}
+    return TargetOptions(
+        secret=_secret(options.pop("secret_env"), options.pop("secret_file")),
+        broker=_one_of("--broker", options.pop("broker"), "--broker-env", options.pop("broker_env")),
+        **given,
+    )
 
 
 def _one_of(option: str, value: str | None, env_option: str, name: str | None) -> str | None:
@@ -171,12 +155,3 @@ def _progress(forwarder: Forwarder, database: Database) -> Iterator[None]:
             ended.set()
             if watching.ident is not None:
                 watching.join(5)
-
-
-def _tell(forwarder: Forwarder, form: str) -> None:
-    counts = forwarder.statistics()
-    if form == "json":
-        click.echo(json.dumps(counts), err=True)
-    else:
-        told = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count and name != "received"]
-        click.echo(", ".join(told) or "nothing was forwarded", err=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery_tasker_events.consumer.entry import Entry
 
-__all__ = ["entry_as_json", "event_name_of", "pretty", "printable", "shown", "utc"]
+__all__ = ["entry_as_json", "event_name_of", "pretty", "printable", "printable_lines", "shown", "utc"]
 
 NONE = "-"
 
@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the text on as many lines as it has, each as of :func:`printable`."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def shown(value: object) -> str:
@@ -41,10 +46,9 @@ def utc(moment: datetime.datetime | None) -> str:
 def pretty(value: Any) -> str:
     """Return JSON data as indented lines that are safe to show."""
     try:
-        lines = json.dumps(value, indent=2, ensure_ascii=False).splitlines()
+        return printable_lines(json.dumps(value, indent=2, ensure_ascii=False))
     except RecursionError:
         return "(nested too deeply to be shown)"
-    return "\n".join(map(printable, lines))
 
 
 def entry_as_json(entry: Entry, **more: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from celery_tasker_events.cli.printable import pretty, printable
+from celery_tasker_events.cli.printable import pretty, printable, printable_lines
 from celery_tasker_events.durable.dead_letters import DeadLetter
 
 __all__ = ["HOW", "as_json", "row", "shown"]
@@ -86,7 +86,7 @@ def shown(letter: DeadLetter) -> str:
     if isinstance(declaration := content.get("declaration"), dict):
         lines["declared"] = ", ".join(f"{key} {value}" for key, value in declaration.items() if value is not None)
     width = max(map(len, lines)) + 2
-    told = [f"{name:{width}}{_lines(str(value))}" for name, value in lines.items() if value not in (None, "")]
+    told = [f"{name:{width}}{printable_lines(str(value))}" for name, value in lines.items() if value not in (None, "")]
     texts = [f"\n{name}:\n{_pretty(content[key])}" for key, name in _TEXTS.items() if isinstance(content.get(key), str)]
     return "\n".join([*told, *texts])
 
@@ -96,8 +96,3 @@ def _pretty(text: str) -> str:
         return pretty(json.loads(text))
     except (ValueError, RecursionError):  # the beginning of a longer one, or more than Python reads
         return printable(text)
-
-
-def _lines(text: str) -> str:
-    """An error may have several lines, and is shown so."""
-    return "\n".join(map(printable, text.split("\n")))

@@ -241,3 +241,14 @@ def test_what_real_workers_publish_is_consumed_while_it_comes(dsn, shop):
     assert {line["event_name"] for line in lines[2:]} == {"payment.flagged", "payment.processed", "payment.enriched"}
     assert {line["metadata"]["task_uuid"] for line in lines} == {paid.id}
     wait_until(lambda: messages(dsn, "payments") == [], "all is settled")
+
+
+def test_a_terminal_obeys_nothing_that_an_event_brings_into_the_log(dsn, tmp_path):
+    send(dsn, [event(1, name="a.b\x1b[2J\r")])
+    program = script(tmp_path, "import sys; sys.exit(65)")
+
+    code, _, errors = consume("payments", "--once", "--exec-each", program, dsn=dsn)
+
+    assert code == 0
+    assert "Domain event a.b\\x1b[2J\\r becomes a dead letter" in errors
+    assert all(character.isprintable() or character == "\n" for character in errors)
