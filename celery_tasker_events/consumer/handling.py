@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,14 @@ from celery_tasker_events.consumer.settling import Action, Settlement
 from celery_tasker_events.consumer.tracing import processing
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, event_fields, logger
 
-__all__ = ["Handler", "Handling", "Interrupted", "Marks"]
+__all__ = ["Busy", "Handler", "Handling", "Interrupted", "Marks"]
 
-#: Seconds after which another message of an event that a handler is at is looked at again.
-BUSY_AGAIN = 5
+#: Seconds after which another message of an event that a handler is at is looked at again: doubled from the first to the last.
+FIRST_BUSY_AGAIN = 5
+LAST_BUSY_AGAIN = 900
+
+#: Messages of which it is remembered how often they found a handler busy.
+BUSY_REMEMBERED = 10_000
 
 #: Seconds between two questions to an idempotency store that can't be asked.
 STORE_AGAIN = 1.0
@@ -28,6 +33,10 @@ STORE_AGAIN = 1.0
 
 class Interrupted(Exception):
     """The consumer is stopped before the event was handled: nobody's failure."""
+
+
+class Busy(Interrupted):
+    """A handler is at the same event, which another message has brought."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,8 @@ class Handling:
         self._handlers = handlers
         self._wait = wait
         self._stopping = stopping
+        self._busy: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._lock = threading.Lock()
         self._store_trouble = RateLimitedWarning("%d times the idempotency store could not be asked: %s: %s")
 
     def handle(self, message: Message) -> Settlement:
@@ -96,34 +107,37 @@ class Handling:
     def open(self, message: Message) -> Delivery | Settlement:
         """Return the event of a message, or what is to become of a message that should not be handled."""
         try:
-            delivery = open_message(message)
+            return open_message(message)
         except Unreadable as error:
             return self._letter(message, "read", error, {"queue_name": message.queue})
-        # Twice as often as it may fail: reads that nobody answered are counted too, and some of them are not its fault.
-        if message.read_count > 2 * self._options.max_attempts:
-            exhausted = Exhausted(f"read {message.read_count} times and never settled: perhaps it ends who handles it")
-            return self._letter(message, "attempts", exhausted, event_fields(delivery.event))
-        return delivery
 
     def claim(self, handler: str, delivery: Delivery, marks: Marks) -> bool:
         """Ask the store whether a handler may see the event; False: it has seen it.
 
         Raises:
-            Interrupted: if the store does not answer before the consumer is stopped, or the handler is at the event now.
+            Interrupted: if the store does not answer before the consumer is stopped.
+            Busy: if the handler is at the event now.
+            Exhausted: if the message was read so often that the handler shall not see it once more.
         """
+        answer = self._claimed(handler, delivery, marks)
+        if answer is Answer.BUSY:
+            raise Busy
+        # Twice as often as it may fail: reads that nobody answered are counted too, and some of them are not its fault.
+        if answer is Answer.GRANTED and self._attempts(delivery) > 2 * self._options.max_attempts:
+            raise Exhausted(f"read {delivery.attempt} times and never settled: perhaps it ends who handles it")
+        return answer is Answer.GRANTED
+
+    def _claimed(self, handler: str, delivery: Delivery, marks: Marks) -> Answer:
         store = self._options.store
         if store is None:
-            return True
+            return Answer.GRANTED
         # Other publishers than this package may know no key.
         key = delivery.event.metadata.idempotency_key or delivery.event.event_id
         claim = Claim(f"{self._options.name}:{handler}", key, f"{delivery.queue}:{delivery.message_id}")
         answer = self._ask(store, claim)
-        if answer is Answer.BUSY:
-            raise Interrupted
-        if answer is Answer.DONE:
-            return False
-        marks.open.append(claim)
-        return True
+        if answer is Answer.GRANTED:
+            marks.open.append(claim)
+        return answer
 
     def succeeded(self, message: Message, delivery: Delivery, marks: Marks, *, is_new: bool) -> Settlement:
         """Return what becomes of a message whose handlers have all returned, or had all seen the event before."""
@@ -135,16 +149,19 @@ class Handling:
         """Return what becomes of a message after a handler's error: another attempt, or none."""
         fields = event_fields(delivery.event)
         if isinstance(error, Interrupted):
-            return self.given_back(message, delivery, marks, 0 if self._stopping.is_set() else BUSY_AGAIN)
-        told = {**fields, "message_id": message.message_id, "attempt": message.read_count, **error_fields(error)}
-        if isinstance(error, Rejected) or message.read_count >= self._options.max_attempts:
+            return self.given_back(message, delivery, marks, self._pause(message, error))
+        if isinstance(error, Exhausted):
+            return self._letter(message, "attempts", error, fields, marks)
+        attempt = self._attempts(delivery)
+        told = {**fields, "message_id": message.message_id, "attempt": attempt, **error_fields(error)}
+        if isinstance(error, Rejected) or attempt >= self._options.max_attempts:
             logger.error("Domain event %s becomes a dead letter", delivery.event.event_name, exc_info=error, extra=told)
             return self._letter(message, "handler", error, fields, marks, tell=False)
-        delay = seconds_to_wait(error, message.read_count, self._options.backoff)
+        delay = seconds_to_wait(error, attempt, self._options.backoff)
         logger.warning(
             "Handling domain event %s failed; attempt %d follows in %d s",
             delivery.event.event_name,
-            message.read_count + 1,
+            attempt + 1,
             delay,
             exc_info=error,
             extra=told,
@@ -155,6 +172,23 @@ class Handling:
         """Return what becomes of a message that nobody has handled, and whom that is no failure of."""
         fields = event_fields(delivery.event)
         return Settlement(message, Action.POSTPONE, "given_back", fields, delay, done=marks.done, released=marks.open)
+
+    def _pause(self, message: Message, error: Interrupted) -> int:
+        if self._stopping.is_set():
+            return 0
+        if not isinstance(error, Busy):
+            return FIRST_BUSY_AGAIN
+        with self._lock:
+            self._busy[message.key] = self._busy.pop(message.key, 0) + 1
+            while len(self._busy) > BUSY_REMEMBERED:
+                self._busy.popitem(last=False)
+        # By the reads of all consumers, so that the message is not read the more often the more of them there are.
+        return min(FIRST_BUSY_AGAIN << min(message.read_count - 1, 10), LAST_BUSY_AGAIN)
+
+    def _attempts(self, delivery: Delivery) -> int:
+        """How often the message was read, without the times that this process knows to be no attempt."""
+        with self._lock:
+            return delivery.attempt - self._busy.get((delivery.queue, delivery.message_id), 0)
 
     def _call(self, handler: Handler, delivery: Delivery, marks: Marks) -> bool:
         """Let one handler see the event, unless it has seen it; return whether it was called."""

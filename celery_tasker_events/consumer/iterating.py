@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 from celery_tasker_events.consumer.delivery import Delivery
 from celery_tasker_events.consumer.engine import Engine
+from celery_tasker_events.consumer.failing import Exhausted
 from celery_tasker_events.consumer.handling import Handling, Interrupted, Marks
 from celery_tasker_events.consumer.settling import Settlement
 
@@ -31,7 +32,7 @@ def iterate(engine: Engine, handling: Handling) -> Generator[Delivery, None, Non
                 settlement = handling.succeeded(message, opened, marks, is_new=True)
             else:
                 settlement = handling.succeeded(message, opened, marks, is_new=False)
-        except Interrupted as error:
+        except (Interrupted, Exhausted) as error:
             settlement = handling.failed(message, opened, error, marks)
         finally:
             engine.settle(handling.given_back(message, opened, marks) if settlement is None else settlement)
