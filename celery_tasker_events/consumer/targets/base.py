@@ -22,7 +22,9 @@ __all__ = [
     "TargetUnavailable",
     "content_type_of",
     "headers_of",
+    "is_amqp",
     "masked",
+    "transport_options",
 ]
 
 _PASSWORD = re.compile(r"(://[^:/@?#;]*):[^;]*@")
@@ -105,10 +107,10 @@ class Target(abc.ABC):
     batch_size: ClassVar[int] = 500
 
     def __init__(self, url: str, options: TargetOptions) -> None:
-        if unknown := sorted(options.given - self.takes):
-            raise ConfigurationError(f"{masked(url)} has no use for {' and '.join(unknown)}")
         self.url = url
         self.options = options
+        if unknown := sorted(options.given - self.takes):
+            raise ConfigurationError(f"{self.shown} has no use for {' and '.join(unknown)}")
 
     @property
     def shown(self) -> str:
@@ -143,10 +145,28 @@ def masked(url: str) -> str:
     return _PASSWORD.sub(r"\1:**@", url).partition("?")[0]
 
 
+def is_amqp(url: str) -> bool:
+    """Return whether kombu speaks AMQP with the broker of a URL, which confirms then."""
+    return url.partition(":")[0] in ("amqp", "amqps", "pyamqp")
+
+
+def transport_options(url: str, timeout: float) -> dict[str, Any]:
+    """Return kombu's options without which a broker that hangs would be waited for without end.
+
+    Args:
+        timeout: Seconds that it may take to answer.
+    """
+    if is_amqp(url):
+        return {"read_timeout": timeout, "write_timeout": timeout}
+    if url.partition(":")[0].partition("+")[0] in ("redis", "rediss", "sentinel"):
+        return {"socket_timeout": timeout, "socket_connect_timeout": min(timeout, 10.0), "retry_on_timeout": False}
+    return {}
+
+
 def content_type_of(delivery: Delivery) -> str:
     """Return the media type of an event's message."""
-    form = envelope.recognise(values.decode(delivery.body))
-    return "application/cloudevents+json" if form is not None and form.name == "cloudevents" else "application/json"
+    form = envelope.recognise(values.decode(delivery.body)) or envelope.Envelope
+    return form.content_type
 
 
 def headers_of(delivery: Delivery) -> Mapping[str, Any]:

@@ -12,7 +12,16 @@ from kombu.exceptions import KombuError
 
 from celery_tasker_events import values
 from celery_tasker_events.consumer.delivery import Delivery
-from celery_tasker_events.consumer.targets.base import Outcome, Target, TargetOptions, TargetUnavailable, headers_of, masked
+from celery_tasker_events.consumer.targets.base import (
+    Outcome,
+    Target,
+    TargetOptions,
+    TargetUnavailable,
+    headers_of,
+    is_amqp,
+    masked,
+    transport_options,
+)
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.propagation import CORRELATION_HEADER
 
@@ -55,9 +64,11 @@ class CeleryTarget(Target):
         from celery import Celery
 
         self._app = Celery("celery_tasker_events.forward", broker=self._broker, set_as_current=False)
-        confirmed = {"confirm_publish": True} if self._broker.partition(":")[0] in ("amqp", "amqps", "pyamqp") else {}
+        options = transport_options(self._broker, self._timeout)
+        if is_amqp(self._broker):
+            options["confirm_publish"] = True
         try:
-            self._connection = self._app.connection_for_write(connect_timeout=self._timeout, transport_options={**confirmed})
+            self._connection = self._app.connection_for_write(connect_timeout=self._timeout, transport_options=options)
             self._connection.connect()
             self._producer = self._app.amqp.Producer(self._connection)
         except ImportError as error:

@@ -69,17 +69,17 @@ class HttpTarget(Target):
     batch_size = 1
 
     def __init__(self, url: str, options: TargetOptions) -> None:
-        super().__init__(url, options)
-        try:
-            import urllib3
-        except ImportError as error:
-            raise ConfigurationError("webhooks need urllib3: pip install 'celery-tasker-events[forward]'") from error
         try:
             host = urlsplit(url).hostname
         except ValueError:
             host = None
         if not host:
             raise ConfigurationError("the URL of the webhook has no host")
+        super().__init__(url, options)
+        try:
+            import urllib3
+        except ImportError as error:
+            raise ConfigurationError("webhooks need urllib3: pip install 'celery-tasker-events[forward]'") from error
         if options.secret is not None:
             if not options.secret:
                 raise ConfigurationError("the secret of the webhook is empty")

@@ -24,7 +24,9 @@ from celery_tasker_events.consumer.targets.base import (
     TargetUnavailable,
     content_type_of,
     headers_of,
+    is_amqp,
     masked,
+    transport_options,
 )
 from celery_tasker_events.errors import ConfigurationError
 
@@ -32,9 +34,6 @@ __all__ = ["KombuTarget"]
 
 #: Name of the exchange, and with transports that have no exchanges of their own also of the queue.
 EXCHANGE = "domain_events"
-
-#: Transports that speak AMQP to a server which confirms.
-_AMQP = ("amqp", "amqps", "pyamqp")
 
 #: AMQP's short strings: a routing key is one.
 LONGEST_KEY = 255
@@ -55,7 +54,7 @@ class KombuTarget(Target):
 
     def __init__(self, url: str, options: TargetOptions) -> None:
         super().__init__(url, options)
-        self._is_amqp = url.partition(":")[0] in _AMQP
+        self._is_amqp = is_amqp(url)
         self._template = options.routing_key or "{event_name}"
         try:
             self._template.format(event_name="", namespace="", step_name="")
@@ -76,9 +75,7 @@ class KombuTarget(Target):
     def open(self) -> None:
         try:
             self._connection = Connection(
-                self.url,
-                connect_timeout=self._timeout,
-                transport_options={"write_timeout": self._timeout} if self._is_amqp else _TRANSPORT_OPTIONS.get(self._kind, {}),
+                self.url, connect_timeout=self._timeout, transport_options=transport_options(self.url, self._timeout)
             )
             with self._trouble():
                 self._connection.connect()
@@ -118,10 +115,6 @@ class KombuTarget(Target):
             # An AMQP connection that is gone can't be closed politely, and waiting for that would take long.
             with contextlib.suppress(Exception):
                 connection.collect(socket_timeout=1)
-
-    @property
-    def _kind(self) -> str:
-        return self.url.partition(":")[0].partition("+")[0]
 
     def _publish_alone(self, delivery: Delivery) -> Sequence[Outcome]:
         if self._producer is None or not self._connection.connected or not self._producer.channel.is_open:
@@ -213,10 +206,3 @@ class KombuTarget(Target):
 def _short(text: str) -> str:
     """Return what fits of a text into a short string of AMQP."""
     return text.encode()[:LONGEST_KEY].decode(errors="ignore")
-
-
-#: Without these a server that hangs would be waited for without end.
-_TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
-    kind: {"socket_timeout": 30.0, "socket_connect_timeout": 10.0, "retry_on_timeout": False}
-    for kind in ("redis", "rediss", "sentinel")
-}

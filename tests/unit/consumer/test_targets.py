@@ -68,6 +68,14 @@ def test_an_option_that_means_nothing_to_the_target_is_an_error():
         target_for("stdout:", TargetOptions(exchange="x", secret="y"))
 
 
+@pytest.mark.parametrize("url", ["https://user:hunter2@host/hunter2?key=hunter2", "http://[/hunter2", "http:///hunter2"])
+def test_the_error_about_a_webhook_shows_nothing_that_is_secret(url):
+    with pytest.raises(ConfigurationError) as caught:
+        target_for(url, TargetOptions(queue="x"))
+
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_routing_key_with_an_unknown_field_is_an_error():
     with pytest.raises(ConfigurationError, match="event_name"):
         target_for("amqp://host", TargetOptions(routing_key="{nmae}"))
