@@ -36,6 +36,13 @@ class Pattern:
             wanted in ("*", segment) for wanted, segment in zip(self._segments, segments, strict=True)
         )
 
+    @property
+    def regular_expression(self) -> str:
+        """What finds the same names in Postgres, and in Python; for every event it is empty."""
+        if self._segments is None:
+            return ""
+        return "^" + r"\.".join("[^.]*" if segment == "*" else segment for segment in self._segments) + "$"
+
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
 

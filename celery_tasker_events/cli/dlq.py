@@ -13,6 +13,7 @@ import click
 
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
+from celery_tasker_events.cli.event_pattern import event_pattern
 from celery_tasker_events.cli.retrying import Retrying
 from celery_tasker_events.cli.showing import as_json, row, shown
 from celery_tasker_events.cli.table import as_table, terminal_width
@@ -29,13 +30,6 @@ def dlq() -> None:
     """Events that could not be published: look at them, publish them after all, delete them."""
 
 
-def _event_pattern(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    try:
-        return None if value is None else Pattern(value).text
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 def _age(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime.timedelta | None:
     if value is None:
         return None
@@ -47,7 +41,7 @@ def _age(ctx: click.Context, parameter: click.Parameter, value: str | None) -> d
 
 
 _NAMESPACE = click.option("--namespace", help="Only letters of this namespace; by default of all.")
-_EVENT = click.option("--event", metavar="PATTERN", callback=_event_pattern, help="Only events such as 'payment.*'.")
+_EVENT = click.option("--event", metavar="PATTERN", callback=event_pattern, help="Only events such as 'payment.*'.")
 
 
 @dlq.command(name="list")
@@ -57,14 +51,14 @@ _EVENT = click.option("--event", metavar="PATTERN", callback=_event_pattern, hel
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many are listed at most.")
 @click.option("--after", type=int, default=0, metavar="MSG_ID", help="Begin behind this one; with --namespace.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def list_letters(database: Database, namespace: str | None, event: str | None, limit: int, after: int, form: str) -> None:
+def list_letters(database: Database, namespace: str | None, event: Pattern | None, limit: int, after: int, form: str) -> None:
     """List dead letters, oldest first. Nothing is taken out of the queue, and no letter is hidden from anybody."""
     if after and namespace is None:
         raise click.UsageError("--after needs --namespace: each namespace counts its letters by itself")
     with database.connected() as connection:
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
-        found = list(itertools.islice(letters.outlines(Wanted(namespace, event), after, min(limit + 1, 500)), limit + 1))
+        found = list(itertools.islice(letters.outlines(_wanted(namespace, event), after, min(limit + 1, 500)), limit + 1))
     listed = found[:limit]
     if form == "json":
         click.echo(json.dumps([as_json(letter) for letter in listed], indent=2))
@@ -104,7 +98,7 @@ def retry(
     ctx: click.Context,
     database: Database,
     namespace: str | None,
-    event: str | None,
+    event: Pattern | None,
     everything: bool,
     dry_run: bool,
     message_ids: tuple[int, ...],
@@ -120,7 +114,7 @@ def retry(
     with database.connected() as connection:
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
-        chosen = _chosen(letters, message_ids, Wanted(namespace, event))
+        chosen = _chosen(letters, message_ids, _wanted(namespace, event))
         retrying = Retrying(ctx, letters, dry_run=dry_run)
         for letter in chosen:
             click.echo(retrying.retry(letter))
@@ -139,7 +133,7 @@ def retry(
 def purge(
     database: Database,
     namespace: str | None,
-    event: str | None,
+    event: Pattern | None,
     older_than: datetime.timedelta | None,
     yes: bool,
     message_ids: tuple[int, ...],
@@ -147,7 +141,7 @@ def purge(
     """Delete dead letters for good: those named, or all that the options leave."""
     if message_ids and (event is not None or older_than is not None):
         raise click.UsageError("MSG_ID... goes without --event and --older-than")
-    wanted = Wanted(namespace, event, older_than)
+    wanted = _wanted(namespace, event, older_than)
     with database.connected() as connection:
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
@@ -157,6 +151,11 @@ def purge(
             click.confirm(f"Delete {_number(count)} for good?", abort=True)
         deleted = sum(letters.delete(letter) for letter in named) if message_ids else letters.purge(wanted)
     click.echo(f"{_number(deleted)} deleted")
+
+
+def _wanted(namespace: str | None, event: Pattern | None, older_than: datetime.timedelta | None = None) -> Wanted:
+    # Every event is every letter, also one of which nobody knows the event.
+    return Wanted(namespace, event.regular_expression or None if event else None, older_than)
 
 
 def _number(count: int) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import click
 from psycopg import errors
 
-from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.app import plugin_of
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
+from celery_tasker_events.cli.event_pattern import event_pattern
 from celery_tasker_events.cli.moment import moment
 from celery_tasker_events.cli.printable import entry_as_json, printable, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
@@ -39,17 +39,10 @@ ASKED_ABOVE = 1000
 SHOWN = 10
 
 
-def _pattern(ctx: click.Context, parameter: click.Parameter, given: str | None) -> Pattern | None:
-    try:
-        return None if given is None else Pattern(given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command(name="replay")
 @click.option("--from", "since", metavar="MOMENT", callback=moment, help="Enqueued then or later: 15m, 2h, 7d ago, or a time.")
 @click.option("--to", "until", metavar="MOMENT", callback=moment, help="Enqueued before.")
-@click.option("--event", metavar="PATTERN", callback=_pattern, help="Only these events, such as 'payment.*'.")
+@click.option("--event", metavar="PATTERN", callback=event_pattern, help="Only these events, such as 'payment.*'.")
 @click.option("--correlation-id", metavar="ID", help="Only with this correlation id.")
 @click.option("--event-id", metavar="ID", help="Only this event.")
 @click.option("--outcome", type=click.Choice(["completed", "retrying", "failed", "published"]), help="Only of this outcome.")

@@ -12,6 +12,7 @@ import psycopg
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
+from celery_tasker_events.cli.event_pattern import event_pattern
 from celery_tasker_events.cli.printable import entry_as_json, event_name_of, printable, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
@@ -28,19 +29,12 @@ __all__ = ["tail"]
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 10.0
 
 
-def _pattern(ctx: click.Context, parameter: click.Parameter, given: str | None) -> Pattern | None:
-    try:
-        return None if given is None else Pattern(given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command(name="tail")
 @click.argument("names", metavar="[QUEUE]...", nargs=-1, shell_complete=complete_queue)
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="How many of the last events.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each event that is committed, until Ctrl-C.")
 @click.option("--interval", type=click.FloatRange(0.05, 3600), default=1, show_default=True, help="Seconds between two looks.")
-@click.option("--event", "event", metavar="PATTERN", callback=_pattern, help="Only these events, such as 'payment.*'.")
+@click.option("--event", "event", metavar="PATTERN", callback=event_pattern, help="Only these events, such as 'payment.*'.")
 @click.option("--outcome", type=click.Choice(["completed", "retrying", "failed", "published"]), help="Only of this outcome.")
 @click.option("--correlation-id", metavar="ID", help="Only with this correlation id.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)

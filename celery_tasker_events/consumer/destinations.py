@@ -132,11 +132,6 @@ class BusDestination(Destination):
                 pass
 
     @property
-    def called(self) -> int:
-        """How many calls of subscribers returned."""
-        return self._counters.total("dispatched")
-
-    @property
     def failed(self) -> int:
         return self._counters.total("failed")
 

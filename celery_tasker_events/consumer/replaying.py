@@ -169,10 +169,6 @@ class Replay:
     def replay_id(self) -> str:
         return self._mark.replay_id
 
-    @property
-    def wanted(self) -> Filter:
-        return self._wanted
-
     def run(
         self,
         destination: Destination,

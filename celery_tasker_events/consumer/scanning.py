@@ -97,16 +97,10 @@ class Filter:
         quoted = json.dumps(self.correlation_id, ensure_ascii=False)
         return {
             **given,
-            "event": self.event and _expression(self.event),
+            "event": self.event and self.event.regular_expression,
             "quoted": f'"correlation_id":{quoted}',
             "quoted_in_cloudevent": f'"correlationid":{quoted}',
         }
-
-
-def _expression(pattern: Pattern) -> str:
-    if pattern.text == "*":
-        return ""
-    return "^" + r"\.".join("[^.]*" if segment == "*" else segment for segment in pattern.text.split(".")) + "$"
 
 
 def read(connection: Connection, statement: sql.SQL | sql.Composed, parameters: Mapping[str, Any] | None = None) -> list[Any]:

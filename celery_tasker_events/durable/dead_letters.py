@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ PAGE = 500
 class Wanted(NamedTuple):
     """Which letters are meant.
 
-    ``event`` is a pattern as subscribers have it: ``*`` for every event, else ``*`` is one segment of the name.
+    ``event`` is a regular expression of Postgres for the event's name.
     """
 
     namespace: str | None = None
@@ -35,7 +34,7 @@ class Wanted(NamedTuple):
     older_than: datetime.timedelta | None = None
 
     def parameters(self) -> dict[str, Any]:
-        return {"event": _expression(self.event), "older_than": self.older_than}
+        return {"event": self.event, "older_than": self.older_than}
 
 
 #: Every letter of every namespace.
@@ -207,10 +206,3 @@ class DeadLetters:
 def _table(queue: str) -> Identifier:
     # PGMQ names a queue's table in lower case.
     return Identifier("pgmq", f"q_{queue.lower()}")
-
-
-def _expression(pattern: str | None) -> str | None:
-    """The regular expression, of Postgres' kind, that matches what the pattern does."""
-    if pattern is None or pattern == "*":
-        return None
-    return "^" + r"\.".join("[^.]+" if segment == "*" else re.escape(segment) for segment in pattern.split(".")) + "$"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,7 @@ SEGMENTS = st.lists(st.from_regex(r"[a-z0-9_]{1,6}", fullmatch=True), min_size=2
 )
 def test_a_star_is_one_segment_and_alone_it_is_every_event(pattern: str, name: str, *, matches: bool) -> None:
     assert Pattern(pattern).matches(name) is matches
+    assert bool(re.search(Pattern(pattern).regular_expression, name)) is matches
 
 
 @given(SEGMENTS)
