@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.event import queue_name
 from celery_tasker_events.outcome import CONDITIONS_MET, OutcomeKind
 from celery_tasker_events.publisher import BasePublisher
-from celery_tasker_events.schema import PayloadValidator
+
+if TYPE_CHECKING:
+    from celery_tasker_events.schema import PayloadValidator
 
 __all__ = ["EMPTY", "BoundEvent", "BoundStep"]
 

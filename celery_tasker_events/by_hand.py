@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from celery import current_task
 
@@ -14,16 +14,18 @@ from celery_tasker_events.building import Publication
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.declaration import DeliveryMode, EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
-from celery_tasker_events.durable.transaction import AsyncAdapter, AsyncConnection, SyncAdapter, SyncConnection, adapter_of
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.event_type import EventType
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
 from celery_tasker_events.propagation import workflow_of
 from celery_tasker_events.running import running_step
-from celery_tasker_events.runtime import Runtime
-from celery_tasker_events.settings import Settings
 from celery_tasker_events.telemetry.log import current_error_fields, logger
+
+if TYPE_CHECKING:
+    from celery_tasker_events.durable.transaction import AsyncConnection, SyncConnection
+    from celery_tasker_events.runtime import Runtime
+    from celery_tasker_events.settings import Settings
 
 __all__ = ["PublishesByHand"]
 
@@ -174,8 +176,7 @@ class PublishesByHand(ABC):
         if connection is not None:
             bound = _bound(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
             _check_transactional(bound, confirm=confirm)
-            adapter = adapter_of(connection)
-            return self._write(_publication(bound, payload, correlation_id, idempotency_key), adapter)
+            return self._write(bound, payload, correlation_id, idempotency_key, connection)
         try:
             bound = _bound(self.catalog, event_name, namespace, delivery_mode, self.settings.namespace)
             if confirm and bound.declaration.delivery_mode.reaches_pgmq:
@@ -190,9 +191,19 @@ class PublishesByHand(ABC):
             return None
 
     def _write(
-        self, publication: Publication, adapter: SyncAdapter | AsyncAdapter
+        self,
+        bound: BoundEvent,
+        payload: Any,
+        correlation_id: str | None,
+        key: str | None,
+        connection: SyncConnection | AsyncConnection,
     ) -> str | Coroutine[Any, Any, str | None] | None:
         transactional = self._current_runtime().transactional
+        # The runtime, which is imported when it is made, has imported it already.
+        from celery_tasker_events.durable.transaction import AsyncAdapter, adapter_of
+
+        adapter = adapter_of(connection)
+        publication = _publication(bound, payload, correlation_id, key)
         if isinstance(adapter, AsyncAdapter):
             return transactional.publish_async(publication, adapter)
         return transactional.publish(publication, adapter)

@@ -22,14 +22,14 @@ from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mea
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.payload_class import schema_of_class
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry
-from celery_tasker_events.record import EventReference
-from celery_tasker_events.schema import PayloadValidator
 from celery_tasker_events.telemetry.log import logger
 from celery_tasker_events.template import DeclaredEvent, StepTemplate, TaskTemplate, load_templates
 
 if TYPE_CHECKING:
     from celery import Celery, Task
 
+    from celery_tasker_events.record import EventReference
+    from celery_tasker_events.schema import PayloadValidator
     from celery_tasker_events.settings import Settings
 
 __all__ = ["Catalog"]
@@ -279,13 +279,20 @@ class Catalog:
             if isinstance(schema, type):
                 schema = schema_of_class(schema)
                 declaration = dataclasses.replace(declaration, schema=schema)
-            validator = None if schema is None else PayloadValidator(schema)
+            validator = None if schema is None else _validator(schema)
         except ConfigurationError as error:
             problems.append(("schema", str(error)))
         if problems or publisher is None:
             raise DeclarationError(problems)
         confirm = (declaration.confirm or self._settings.confirm) and declaration.delivery_mode.reaches_pgmq
         return BoundEvent(declaration, namespace, step_name, publisher, validator, confirm, workflow)
+
+
+def _validator(schema: Mapping[str, Any]) -> PayloadValidator:
+    # Imported here: jsonschema takes longer than the rest of the catalog, and a process that only calls tasks needs none.
+    from celery_tasker_events.schema import PayloadValidator
+
+    return PayloadValidator(schema)
 
 
 def _imported(path: str) -> object:

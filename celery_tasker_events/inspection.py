@@ -9,8 +9,6 @@ from typing import Any
 from celery.worker.control import inspect_command, nok
 
 from celery_tasker_events.bus.statistics import CallResult
-from celery_tasker_events.durable.spool.place import spool_path
-from celery_tasker_events.durable.spool.report import LOOK_TIMEOUT, spool_totals
 from celery_tasker_events.errors import ConfigurationError, SpoolUnusable
 from celery_tasker_events.plugin import DomainEvents
 from celery_tasker_events.settings import Settings, masked_dsn
@@ -64,6 +62,10 @@ def _database(settings: Settings, dsn: str) -> dict[str, Any]:
 def _spool(settings: Settings, dsn: str) -> dict[str, Any] | None:
     if not settings.spool_max_bytes:
         return None
+    # Imported here, as this module is imported wherever the plugin is.
+    from celery_tasker_events.durable.spool.place import spool_path
+    from celery_tasker_events.durable.spool.report import LOOK_TIMEOUT, spool_totals
+
     path = spool_path(dsn, settings.spool_dir)
     try:
         return {"path": str(path), **spool_totals(path, LOOK_TIMEOUT)._asdict()}

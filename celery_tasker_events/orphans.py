@@ -6,9 +6,12 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from celery_tasker_events.runtime import Runtime
 from celery_tasker_events.threads import start_thread
+
+if TYPE_CHECKING:
+    from celery_tasker_events.runtime import Runtime
 
 __all__ = ["close_orphans", "leave_to_itself"]
 

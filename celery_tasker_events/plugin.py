@@ -5,27 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from celery_tasker_events.binding import BoundEvent, BoundStep
+from celery_tasker_events.building import Publication
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
-from celery_tasker_events.bus.stream import EventStream
 from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.by_hand import PublishesByHand
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.declaration import DeclarationError, EventDeclaration
-from celery_tasker_events.durable.readiness import database_problems
 from celery_tasker_events.errors import ConfigurationError, Problem, SpoolUnusable, did_you_mean
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.orphans import close_orphans
-from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.process import ProcessRuntime
 from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
-from celery_tasker_events.record import EventReference
-from celery_tasker_events.runtime import Runtime, make_spools
 from celery_tasker_events.scraping.endpoint import MetricsEndpoint, metrics_problems
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.signals import SignalReceiver
@@ -37,6 +33,11 @@ from celery_tasker_events.telemetry.totals import EventSeries, Totals
 
 if TYPE_CHECKING:
     from celery import Celery, Task
+
+    from celery_tasker_events.bus.stream import EventStream
+    from celery_tasker_events.durable.spool.spool import Spool
+    from celery_tasker_events.record import EventReference
+    from celery_tasker_events.runtime import Runtime
 
 __all__ = ["DomainEvents"]
 
@@ -291,6 +292,10 @@ class DomainEvents(PublishesByHand):
         """
         # Celery has set up the worker's logging by now, and its children inherit the handlers.
         self._set_up_logging()
+        # Now, and not with the first event: what is imported before the fork the children share, and no task waits for it.
+        from celery_tasker_events import runtime  # noqa: F401
+        from celery_tasker_events.durable.readiness import database_problems
+
         problems = [*self.catalog.problems, *self.catalog.unbound]
         problems += metrics_problems(self.settings)
         problems += database_problems(
@@ -322,22 +327,30 @@ class DomainEvents(PublishesByHand):
 
     def adopt(self) -> None:
         """Publish what processes that have died left in the spool; nothing is started if that is nothing."""
-        if any(spool.has_orphans() for spool in make_spools(self.settings).values()):
+        if any(spool.has_orphans() for spool in self._spools()):
             self._current_runtime().adopt()
 
     def _prepare_spools(self) -> None:
         # Made now, it is quick to open for a child that has only a moment left.
-        for spool in make_spools(self.settings).values():
+        for spool in self._spools():
             try:
                 spool.open()
                 spool.close()
             except SpoolUnusable as error:
                 logger.warning("Durable domain events can't wait on disk, only in memory: %s", error, extra=error_fields(error))
 
+    def _spools(self) -> Iterable[Spool]:
+        from celery_tasker_events.runtime import make_spools
+
+        return make_spools(self.settings).values()
+
     def _current_runtime(self) -> Runtime:
         return self._process.current()
 
     def _make_runtime(self) -> Runtime:
+        # Imported here, with the lock held for which a fork waits: psycopg and the rest are for processes that publish.
+        from celery_tasker_events.runtime import Runtime
+
         self._set_up_logging()
         # Weakly, as the threads of a runtime must not keep a plugin that nobody uses any more.
         find_plugin = weakref.ref(self)

@@ -8,12 +8,15 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.orphans import close_orphans, leave_to_itself
-from celery_tasker_events.pipeline import Publication
-from celery_tasker_events.runtime import Runtime
 from celery_tasker_events.telemetry.flushing import flush_opentelemetry, holds_telemetry
+
+if TYPE_CHECKING:
+    from celery_tasker_events.building import Publication
+    from celery_tasker_events.runtime import Runtime
 
 __all__ = ["ProcessRuntime"]
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
-
-from psycopg import ProgrammingError, pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from celery_tasker_events import envelope
 from celery_tasker_events.declaration import namespace_problem
@@ -145,15 +143,23 @@ def _toml_named_in(given: Mapping[str, Any]) -> TomlSettings:
 
 def masked_dsn(dsn: str) -> str:
     """Return the DSN as it may be shown: a password or another secret in it becomes ``***``."""
+    # Imported here and below: psycopg takes longer than all of the rest, and a process without a DSN needs none.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
     try:
         parts = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
     except ProgrammingError:
         return "***"
-    return make_conninfo(**{key: "***" if key in _SECRETS else value for key, value in parts.items()})
+    return make_conninfo(**{key: "***" if key in _secrets() else value for key, value in parts.items()})
 
 
-# libpq itself marks the parameters that a program should hide.
-_SECRETS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar == b"*")
+@functools.cache
+def _secrets() -> frozenset[str]:
+    """The parameters that libpq itself marks as what a program should hide."""
+    from psycopg import pq
+
+    return frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar == b"*")
 
 
 def _integer(low: int, high: int) -> Callable[[Any], str | None]:
@@ -214,6 +220,9 @@ def _one_dsn(value: Any) -> str | None:
     # The value is never repeated: it may hold a password.
     if not isinstance(value, str):
         return f"must be a string such as 'postgresql://user@host/database', not a {type(value).__name__}"
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
     try:
         conninfo_to_dict(value)
     except ProgrammingError:

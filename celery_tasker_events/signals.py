@@ -19,10 +19,10 @@ from celery.app.task import Context
 from celery.exceptions import Retry, TaskRevokedError
 
 from celery_tasker_events.binding import BoundEvent, BoundStep
+from celery_tasker_events.building import Publication
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, StepOutcome, error_of, observe
-from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.propagation import hand_on, workflow_of
 from celery_tasker_events.running import running_step
 from celery_tasker_events.telemetry.log import RateLimitedWarning, current_error_fields, logger

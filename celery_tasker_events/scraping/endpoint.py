@@ -6,8 +6,6 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from celery_tasker_events.durable.spool.place import spool_path
-from celery_tasker_events.durable.spool.report import LOOK_TIMEOUT, SpoolTotals, spool_totals
 from celery_tasker_events.errors import Problem, SpoolUnusable
 from celery_tasker_events.settings import PREFIX, Settings, masked_dsn
 from celery_tasker_events.telemetry.log import error_fields, logger
@@ -15,6 +13,8 @@ from celery_tasker_events.telemetry.totals import EventSeries, Totals
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
+
+    from celery_tasker_events.durable.spool.report import SpoolTotals
 
 __all__ = ["MetricsEndpoint", "metrics_problems"]
 
@@ -76,6 +76,9 @@ class MetricsEndpoint:
 
 
 def _spools(settings: Settings) -> Iterator[tuple[str, SpoolTotals | None]]:
+    from celery_tasker_events.durable.spool.place import spool_path
+    from celery_tasker_events.durable.spool.report import LOOK_TIMEOUT, spool_totals
+
     if settings.spool_max_bytes:
         for dsn in settings.dsns:
             try:

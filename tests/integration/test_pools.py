@@ -109,6 +109,10 @@ def test_a_process_that_publishes_nothing_has_nothing_of_it(run):
     assert run.backends_when_idle == 0
 
 
+def test_what_publishing_needs_is_imported_before_a_child_is_forked_or_a_task_runs(run):
+    assert [report["imported"] for report in run.busy] == [[]] * len(run.publishers)
+
+
 def test_each_process_that_publishes_has_threads_and_a_connection_of_its_own(run):
     assert run.backends_when_busy == len(run.publishers)
     for report in run.busy:

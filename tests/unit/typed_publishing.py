@@ -42,3 +42,7 @@ async def publish(
     events.publish("a.b", 1, connection=psycopg_connection.cursor())  # type: ignore[call-overload]
     await events.publish("a.b", 1, connection=session)  # type: ignore[misc]
     events.publish("a.b", 1, connection=async_session)  # type: ignore[unused-coroutine]
+
+
+def misspelt() -> None:
+    from celery_tasker_events import DomainEvent5  # type: ignore[attr-defined]  # noqa: F401

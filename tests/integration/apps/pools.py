@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 from celery import Celery
+from celery.signals import worker_ready
 from celery.worker.control import inspect_command
 
 from celery_tasker_events import DomainEvent, DomainEvents, publishes_events
@@ -68,9 +69,18 @@ def _report() -> dict[str, Any]:
         "pid": os.getpid(),
         "threads": sorted(t.name for t in threading.enumerate() if t.name.startswith("tasker-events")),
         "sockets": [status.st_ino for status in sockets if stat.S_ISSOCK(status.st_mode)],
-        "imported": sorted(name for name in sys.modules.keys() - _IMPORTED_BY_APP if name.startswith(_OURS)),
+        "imported": sorted(name for name in sys.modules.keys() - _IMPORTED_AT_START if name.startswith(_OURS)),
     }
 
 
-_OURS = ("celery_tasker_events", "psycopg", "jsonschema")
-_IMPORTED_BY_APP = {*sys.modules, "celery_tasker_events.testing", "celery_tasker_events.testing.folder_broker"}
+_OURS = ("celery_tasker_events", "psycopg", "jsonschema", "asyncio", "sqlite3")
+_IMPORTED_AT_START: set[str] = set()
+
+
+def _note_imports(**_: Any) -> None:
+    _IMPORTED_AT_START.update(sys.modules)
+
+
+# What the main process has imported when it forks a child; for a pool that forks none, when the worker is ready.
+os.register_at_fork(before=_note_imports)
+worker_ready.connect(_note_imports)
