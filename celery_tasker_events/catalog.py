@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,11 @@ from celery_tasker_events.declaration import (
     declared_proxies,
     namespace_problem,
 )
-from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+from celery_tasker_events.errors import ConfigurationError, Problem
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.payload_class import schema_of_class
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry
+from celery_tasker_events.step_task import ambiguous, task_of, unknown
 from celery_tasker_events.telemetry.log import logger
 from celery_tasker_events.template import DeclaredEvent, StepTemplate, TaskTemplate, load_templates
 
@@ -75,7 +75,7 @@ class Catalog:
             if not name.startswith("celery."):
                 self._steps[name] = self._bind_task(app.tasks[name])
         #: Steps of templates whose task this process does not know: a mistake in a worker, usual in a mere caller.
-        self.unbound = list(self._unbound())
+        self.unbound = [unknown(step, app.tasks) for _, step in self._waiting_steps]
         self.warnings.extend(_shared_warning(name, step) for name, step in self.steps().items() if step.is_shared)
 
     def step(self, task: Task) -> BoundStep:
@@ -202,46 +202,16 @@ class Catalog:
             self._by_hand.setdefault(declaration.name, []).append(bound)
 
     def _bind_step(self, template: TaskTemplate, step: StepTemplate) -> None:
-        found = self._task_of(step)
+        found = task_of(step, self._app.tasks)
         if found is None:
             # Its task may be defined later.
             self._waiting_steps.append((template, step))
         elif isinstance(found, list):
-            message = f"step {step.name!r} could be any of {', '.join(found)}: name one in handler.task"
-            self.problems.append(Problem(message, step.source, step.line))
+            self.problems.append(ambiguous(step, found))
         else:
             bound_events = self._from_templates.setdefault(found, [])
             for declared in step.events:
                 bound_events.extend(self._bind(declared, template.namespace, step.name, template.workflow))
-
-    def _unbound(self) -> Iterator[Problem]:
-        known = [name for name in self._app.tasks if not name.startswith("celery.")]
-        for _, step in self._waiting_steps:
-            wanted = step.task or step.callable or step.name
-            message = f"step {step.name!r} names no Celery task ({wanted}).{did_you_mean(wanted, known)}"
-            yield Problem(message, step.source, step.line)
-
-    def _task_of(self, step: StepTemplate) -> str | list[str] | None:
-        """Which task a step is: ``handler.task``, else ``handler.callable`` if it is one, else the step's name.
-
-        A list: it could be any of these.
-        """
-        if step.task is not None:
-            return self._find(step.task)
-        return (step.callable and self._find(step.callable)) or self._find(step.name)
-
-    def _find(self, name: str) -> str | list[str] | None:
-        tasks = self._app.tasks
-        if name in tasks:
-            return name
-        if (imported := _imported_task_name(name)) in tasks:
-            return imported
-        if "." not in name:
-            found = [task for task in tasks if task.rpartition(".")[2] == name]
-            if len(found) > 1:
-                return sorted(found)
-            return found[0] if found else None
-        return None
 
     def _classes(self, wanted: Iterable[type[BaseException] | str], source: str) -> tuple[type[BaseException], ...]:
         classes: list[type[BaseException]] = []
@@ -332,10 +302,3 @@ def _stands_for(proxy: Any, task: Task) -> bool:
         return proxy._get_current_object() is task
     except KeyError:  # a task that this app does not have
         return False
-
-
-def _imported_task_name(path: str) -> str | None:
-    """The name of the task that an import path leads to, where that module is imported already."""
-    module_name, _, attribute = path.replace(":", ".").rpartition(".")
-    found = getattr(sys.modules.get(module_name), attribute, None)
-    return getattr(found, "name", None)

@@ -25,6 +25,7 @@ from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, reg
 from celery_tasker_events.scraping.endpoint import MetricsEndpoint, metrics_problems
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.signals import SignalReceiver
+from celery_tasker_events.task_options import TaskOptions, heed_step_options
 from celery_tasker_events.telemetry.counters import Series
 from celery_tasker_events.telemetry.json_log import write_as_json
 from celery_tasker_events.telemetry.log import error_fields, logger
@@ -85,6 +86,7 @@ class DomainEvents(PublishesByHand):
         _plugins.add(self)
         self._receiver = SignalReceiver(self)
         self._receiver.connect()
+        heed_step_options(app)
         hide_dsn()
         close_orphans()
 
@@ -135,7 +137,13 @@ class DomainEvents(PublishesByHand):
         problems = register_all(self._publishers, settings.publishers)
         if problems:
             raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
-        return Catalog(self.app, settings, self._publishers, self._declared, self._lock)
+        catalog = Catalog(self.app, settings, self._publishers, self._declared, self._lock)
+        if settings.apply_step_options:
+            options = TaskOptions(self.app.tasks, catalog.templates)
+            catalog.problems += options.problems
+            catalog.unbound += (problem for problem in options.unbound if problem not in catalog.unbound)
+            catalog.warnings += options.warnings()
+        return catalog
 
     def register_publisher(self, publisher: BasePublisher | type[BasePublisher]) -> None:
         """Make a custom publisher known by its name, before the app starts."""

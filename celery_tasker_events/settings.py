@@ -27,6 +27,7 @@ class Settings:
         namespace_dsns: The rest of that mapping.
         templates: Glob patterns of YAML task templates, relative to the working directory.
         namespace: For declarations that name none.
+        apply_step_options: Whether ``retry`` and ``timeout_seconds`` of a template's steps become options of their tasks.
         environment: Which ``environments`` overrides of templates and which TOML overlay count, such as ``"production"``.
         config_dir: Folder with the reference system's TOML files (``base/worker.toml`` and its overlays), or None.
         envelope: How events look on the wire: ``"native"``, ``"tasker"`` or ``"cloudevents"``.
@@ -58,6 +59,7 @@ class Settings:
     dsn: str | None = field(default=None, repr=False)
     namespace_dsns: Mapping[str, str] = field(default_factory=dict, repr=False)
     templates: Sequence[str] = ()
+    apply_step_options: bool = False
     namespace: str = "default"
     environment: str | None = None
     config_dir: str | None = None
@@ -236,6 +238,7 @@ _milliseconds = _integer(1, 3_600_000)
 _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "dsn": _dsn,
     "templates": _strings,
+    "apply_step_options": _boolean,
     "namespace": namespace_problem,
     "environment": _string,
     "config_dir": _string,
