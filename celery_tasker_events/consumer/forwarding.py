@@ -14,6 +14,7 @@ from celery_tasker_events.consumer.failing import Backoff, Rejected, dead_letter
 from celery_tasker_events.consumer.options import OnSuccess
 from celery_tasker_events.consumer.settling import Action, Settlement
 from celery_tasker_events.consumer.targets import NotNow, Outcome, Target, TargetGone, TargetUnavailable
+from celery_tasker_events.consumer.tracing import Sending, sending
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, event_fields, logger
 
@@ -146,14 +147,14 @@ class Forwarding:
                 self._wait(error)
 
     def _forward(self, batch: Sequence[Message]) -> None:
-        waiting: list[tuple[Message, Delivery]] = []
+        waiting: list[tuple[Message, Sending]] = []
         settled = []
         for message in batch:
             opened = self._verdicts.open(message)
             if isinstance(opened, Settlement):
                 settled.append(opened)
             else:
-                waiting.append((message, opened))
+                waiting.append((message, sending(opened, self._target.system, self._target.destination)))
         self._engine.settle(*settled)
         try:
             while waiting and not self._engine.stopping.is_set():
@@ -164,16 +165,17 @@ class Forwarding:
         finally:
             self._give_back(waiting)
 
-    def _attempt(self, waiting: list[tuple[Message, Delivery]]) -> list[tuple[Message, Delivery]]:
+    def _attempt(self, waiting: list[tuple[Message, Sending]]) -> list[tuple[Message, Sending]]:
         """Publish once, and return what has to be published again."""
-        outcomes = self._outcomes([delivery for _, delivery in waiting])
+        outcomes = self._outcomes([each.delivery for _, each in waiting])
         again, down, settled = [], None, []
-        for (message, delivery), outcome in zip(waiting, outcomes, strict=True):
+        for (message, each), outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, TargetUnavailable):
-                again.append((message, delivery))
+                again.append((message, each))
                 down = down or outcome
             else:
-                settled.append(self._verdicts.judge(message, delivery, outcome))
+                each.end(outcome)
+                settled.append(self._verdicts.judge(message, each.delivery, outcome))
         self._engine.settle(*settled)
         if down is None:
             self._backoff = FIRST_BACKOFF
@@ -183,7 +185,7 @@ class Forwarding:
             self._wait(down)
         return again
 
-    def _without_lost(self, waiting: list[tuple[Message, Delivery]]) -> list[tuple[Message, Delivery]]:
+    def _without_lost(self, waiting: list[tuple[Message, Sending]]) -> list[tuple[Message, Sending]]:
         """Let go of messages whose lease has ended, in an outage of Postgres: somebody else may have forwarded them."""
         held = [pair for pair in waiting if self._engine.holds(pair[0])]
         self._give_back([pair for pair in waiting if pair not in held])
@@ -222,7 +224,9 @@ class Forwarding:
         self._backoff = min(self._backoff * 2, LAST_BACKOFF)
         self._engine.stopping.wait(seconds)
 
-    def _give_back(self, pairs: Sequence[tuple[Message, Delivery]]) -> None:
+    def _give_back(self, pairs: Sequence[tuple[Message, Sending]]) -> None:
+        for _, each in pairs:
+            each.end(TargetUnavailable("given back"))
         self._engine.settle(
-            *(Settlement(message, Action.POSTPONE, "given_back", event_fields(each.event)) for message, each in pairs)
+            *(Settlement(message, Action.POSTPONE, "given_back", event_fields(each.delivery.event)) for message, each in pairs)
         )

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
+from http_receiver import Receiver, receiving
 from paying_shop import PayingShop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -141,6 +142,13 @@ def publish_to(spool_dir: str) -> Iterator[Callable[..., DomainEvents]]:
     yield make
     for plugin in plugins:
         plugin.close(1)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks."""
+    with receiving() as server:
+        yield server
 
 
 @pytest.fixture

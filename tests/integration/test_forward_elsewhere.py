@@ -6,15 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from consuming import event, rows, send
 from forwarding import finished, firsts
-from http_receiver import Receiver
 from kombu import Connection
 from queues import messages
 from services import RABBITMQ, url_of
@@ -34,16 +30,6 @@ def forward(dsn: str, *arguments: str, program: list[str] = PROGRAM, **variables
     pipe = subprocess.PIPE
     command = [*program, "forward", "payments", *arguments]
     return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_webhook_gets_every_event_once_signed_and_in_order_though_it_fails_at_times(dsn, receiver):

@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from consuming import event, send
 from forwarding import BrokerQueue
-from http_receiver import Receiver
 from kombu import Connection, Queue
 from pages import blocks
 from queues import messages
@@ -60,13 +58,10 @@ def test_brokers(run, block, variable, service, name):
         queue.delete()
 
 
-def test_a_webhook_and_its_check(run):
+def test_a_webhook_and_its_check(run, receiver):
     page: dict[str, Callable[..., bool]] = {}
     exec(BLOCKS["verify.py"], page)
-    with Receiver() as receiver:
-        threading.Thread(target=receiver.serve_forever, daemon=True).start()
-        run("webhook.sh", WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=SECRET)
-        receiver.shutdown()
+    run("webhook.sh", WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=SECRET)
 
     assert len(receiver.requests) == 2
     for headers, body, _ in receiver.requests:

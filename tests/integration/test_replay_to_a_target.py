@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
-from http_receiver import Receiver
 from replaying import in_queue, replay, replayed
 from sending import event, send
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import threading
+from collections.abc import Iterator
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -22,6 +24,17 @@ class Receiver(http.server.ThreadingHTTPServer):
         return [json.loads(body) for _, body, status in self.requests if status == 204]
 
 
+@contextlib.contextmanager
+def receiving() -> Iterator[Receiver]:
+    """A receiver that serves inside the ``with`` block, on a thread of its own."""
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Receiver
@@ -29,7 +42,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         with self.server.lock:
-            answers = self.server.answers.get(json.loads(body)["payload"])
+            payload = json.loads(body)["payload"]
+            answers = self.server.answers.get(payload) if isinstance(payload, int) else None
             status = answers.pop(0) if answers else 204
             self.server.requests.append((dict(self.headers.items()), body, status))
         self.send_response(status)

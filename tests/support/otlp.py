@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 
 class Span(NamedTuple):
@@ -20,6 +22,8 @@ class Span(NamedTuple):
     span_id: str
     parent_id: str
     attributes: dict[str, Any]
+    kind: str
+    status: str
 
 
 class Point(NamedTuple):
@@ -52,6 +56,8 @@ class Collector:
                         span.span_id.hex(),
                         span.parent_span_id.hex(),
                         _attributes(span.attributes),
+                        SpanMessage.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
+                        Status.StatusCode.Name(span.status.code).removeprefix("STATUS_CODE_"),
                     )
                     for scope in sent.scope_spans
                     for span in scope.spans

@@ -117,6 +117,16 @@ class Target(abc.ABC):
         """Its URL without what is secret in it."""
         return masked(self.url)
 
+    @property
+    def system(self) -> str:
+        """What OpenTelemetry's ``messaging.system`` calls it."""
+        return "rabbitmq" if is_amqp(self.url) else self.url.partition(":")[0].partition("+")[0]
+
+    @property
+    def destination(self) -> str:
+        """What it publishes to there, for people; without what is secret."""
+        return self.shown
+
     @abc.abstractmethod
     def open(self) -> None:
         """Get ready to publish; called again after :meth:`close`.

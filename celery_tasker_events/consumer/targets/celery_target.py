@@ -22,6 +22,7 @@ from celery_tasker_events.consumer.targets.base import (
     masked,
     transport_options,
 )
+from celery_tasker_events.consumer.tracing import continuing
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.propagation import CORRELATION_HEADER
 
@@ -59,6 +60,10 @@ class CeleryTarget(Target):
     def shown(self) -> str:
         return f"{masked(self.url)} at {masked(self._broker)}" if self._broker else masked(self.url)
 
+    @property
+    def destination(self) -> str:
+        return self._task
+
     def open(self) -> None:
         # Only who forwards to it needs Celery.
         from celery import Celery
@@ -80,7 +85,8 @@ class CeleryTarget(Target):
         outcomes: list[Outcome] = [TargetUnavailable(f"{self.shown}: not reached yet")] * len(batch)
         for position, delivery in enumerate(batch):
             try:
-                self._send(delivery)
+                with continuing(delivery):
+                    self._send(delivery)
             except (
                 *self._connection.connection_errors,
                 *self._connection.channel_errors,

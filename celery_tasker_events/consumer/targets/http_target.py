@@ -22,6 +22,7 @@ from celery_tasker_events.consumer.targets.base import (
     content_type_of,
     headers_of,
 )
+from celery_tasker_events.consumer.tracing import continuing
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.version import __version__
 
@@ -108,9 +109,10 @@ class HttpTarget(Target):
     def _post(self, delivery: Delivery) -> Outcome:
         exceptions = self._urllib3.exceptions
         try:
-            answer = self._pool.request(
-                "POST", self.url, body=delivery.body.encode(), headers=self._headers(delivery), redirect=False
-            )
+            with continuing(delivery):
+                answer = self._pool.request(
+                    "POST", self.url, body=delivery.body.encode(), headers=self._headers(delivery), redirect=False
+                )
         except exceptions.ReadTimeoutError:
             return NotNow(f"{self.shown} did not answer in {self._timeout:g} s")
         except exceptions.LocationValueError as error:

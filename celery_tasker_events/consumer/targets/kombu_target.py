@@ -72,6 +72,10 @@ class KombuTarget(Target):
         self._outcomes: list[Outcome] = []
         self._positions: dict[str, list[int]] = {}
 
+    @property
+    def destination(self) -> str:
+        return self.options.exchange or EXCHANGE
+
     def open(self) -> None:
         try:
             self._connection = Connection(
@@ -123,7 +127,7 @@ class KombuTarget(Target):
         return self.publish([delivery])
 
     def _declare(self, channel: Any) -> None:
-        exchange = Exchange(self.options.exchange or EXCHANGE, "topic", durable=True)
+        exchange = Exchange(self.destination, "topic", durable=True)
         exchange(channel).declare()
         queue = self.options.queue or (None if self._is_amqp else exchange.name)
         if queue is not None:

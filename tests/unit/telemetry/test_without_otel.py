@@ -5,6 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from celery_tasker_events.envelope import by_name
+
+from ..making import make_event
+
+BODY = by_name("native").to_message(make_event()).decode()
+
 EVENTS = """
 import sys
 from celery import Celery
@@ -40,6 +46,20 @@ def test_publishing_loads_no_opentelemetry_by_itself() -> None:
     )
 
     assert told == "1 []"
+
+
+def test_consuming_and_forwarding_load_no_opentelemetry_by_themselves() -> None:
+    told = run(
+        "import datetime, sys\n",
+        "from celery_tasker_events.consumer.delivery import Message, open_message\n",
+        "from celery_tasker_events.consumer.tracing import continuing, processing, sending\n",
+        f"delivery = open_message(Message('q', 1, 1, datetime.datetime.now(), {BODY!r}, None))\n",
+        "sent = sending(delivery, 'http', 'here')\n",
+        "with processing(delivery), continuing(delivery): sent.end(ValueError())\n",
+        "print(sent.delivery is delivery, [name for name in sys.modules if name.startswith('opentelemetry')])",
+    )
+
+    assert told == "True []"
 
 
 def test_publishing_works_where_opentelemetry_is_not_installed() -> None:
