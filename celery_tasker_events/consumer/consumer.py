@@ -221,8 +221,10 @@ class Consumer:
             handling = Handling(self._options, tuple(self._handlers), coroutines.wait, engine.stopping)
             start_workers(engine, handling, self._options.concurrency)
 
-        self._serve(start, coroutines.cancel, until_empty=until_empty)
-        coroutines.close()
+        try:
+            self._serve(start, coroutines.cancel, until_empty=until_empty)
+        finally:
+            coroutines.close()
 
     def _serve(self, start: Callable[[Engine], None], cancel: Callable[[], None], *, until_empty: bool) -> None:
         with self._running(self._options.concurrency, until_empty=until_empty) as engine:

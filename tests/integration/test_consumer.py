@@ -263,6 +263,21 @@ def test_until_empty_one_missing_queue_of_several_is_an_error_after_the_others_a
     assert messages(dsn, "payments") == []
 
 
+def test_a_run_that_ends_with_an_error_leaves_no_event_loop_behind(dsn):
+    send(dsn, [event(1)])
+    consumer, seen = Consumer(dsn, "payments", "audit"), []
+
+    @consumer.on("*")
+    async def handle(event):
+        seen.append(event.payload)
+
+    with pytest.raises(ConfigurationError):
+        consumer.run(until_empty=True)
+
+    assert seen == [1]
+    assert "tasker-events-loop" not in [thread.name for thread in threading.enumerate()]
+
+
 def test_a_database_without_pgmq_is_an_error(bare_dsn):
     consumer = Consumer(bare_dsn, "payments")
     consumer.on("*")(lambda event: None)
