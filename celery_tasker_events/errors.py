@@ -146,6 +146,17 @@ class PgmqTooOld(DatabaseNotReady):
         super().__init__(f"{found} in {database} is too old: 1.4 or newer is needed, best 1.5. Upgrade it with: {remedy}")
 
 
+class HeadersMissing(DatabaseNotReady):
+    """The database has a PGMQ whose messages have no headers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "PGMQ is older than 1.5 in this database and its messages have no headers: workers can publish to it, but nobody can "
+            "read from it. Upgrade it with: alter extension pgmq update, or if it is installed as SQL with the upgrade scripts "
+            "of its releases, pgmq--<old>--<new>.sql"
+        )
+
+
 class UnknownQueue(TaskerEventsError):
     """The database has no PGMQ queue of that name, nor one of a namespace of that name."""
 

@@ -15,7 +15,7 @@ from celery_tasker_events.consumer.marking import MarkedEvent
 from celery_tasker_events.consumer.targets.base import Target
 from celery_tasker_events.durable import sql
 from celery_tasker_events.durable.queues import Connection, send_statement
-from celery_tasker_events.errors import DatabaseNotReady
+from celery_tasker_events.errors import HeadersMissing
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import logger
 
@@ -53,7 +53,7 @@ class QueueDestination(Destination):
 
     def write(self, connection: Connection, batch: Sequence[MarkedEvent]) -> None:
         if send_statement(connection) != sql.SEND:
-            raise DatabaseNotReady("PGMQ is older than 1.5 and knows no headers: a replay could not be told from the events")
+            raise HeadersMissing  # a replay could not be told from the events
         bodies = ",".join(marked.body for marked in batch)
         headers = ",".join(marked.headers_text for marked in batch)
         queue = values.encode(batch[0].queue).decode()

@@ -9,7 +9,8 @@ from psycopg import errors
 from celery_tasker_events.consumer import sql
 from celery_tasker_events.consumer.delivery import Message
 from celery_tasker_events.durable.queues import Connection, send_statement
-from celery_tasker_events.errors import ConfigurationError, did_you_mean
+from celery_tasker_events.durable.sql import SEND
+from celery_tasker_events.errors import ConfigurationError, HeadersMissing, did_you_mean
 from celery_tasker_events.event import queue_name
 from celery_tasker_events.telemetry.log import logger
 
@@ -43,7 +44,8 @@ class Reader:
             DatabaseNotReady: if the database has no PGMQ, or one that is too old.
             ConfigurationError: if it has none that keeps the order.
         """
-        send_statement(connection)  # for its check; nothing is sent
+        if send_statement(connection) != SEND:  # for its check; nothing is sent
+            raise HeadersMissing
         if not self.ordered:
             return
         row = connection.execute(sql.FUNCTIONS).fetchone()

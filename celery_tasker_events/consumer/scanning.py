@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.consumer import looking_sql
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.durable.queues import Connection
+from celery_tasker_events.errors import HeadersMissing
 
 __all__ = ["Filter", "Progress", "Source", "chunks", "first_since", "matching", "planned", "read"]
 
@@ -104,9 +105,17 @@ class Filter:
 
 
 def read(connection: Connection, statement: sql.SQL | sql.Composed, parameters: Mapping[str, Any] | None = None) -> list[Any]:
-    """Return all rows of a statement, in a transaction of its own: read-only if the connection says so."""
-    with connection.transaction():
-        return connection.execute(statement, parameters).fetchall()
+    """Return all rows of a statement, in a transaction of its own: read-only if the connection says so.
+
+    Raises:
+        HeadersMissing: if the queues have none.
+    """
+    try:
+        with connection.transaction():
+            return connection.execute(statement, parameters).fetchall()
+    except errors.UndefinedColumn as error:
+        # Of what is read, it is the one column that not every PGMQ has.
+        raise HeadersMissing from error
 
 
 def planned(connection: Connection, statement: sql.SQL | sql.Composed, parameters: Mapping[str, Any] | None = None) -> Any:

@@ -7,14 +7,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click.testing
 import psycopg
 import pytest
 from pgmq.install import get_embedded_install_sql, get_embedded_sql_version
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from queues import messages, names
+from sending import event, send
 from worker_process import wait_until
 
+from celery_tasker_events.cli.main import main
 from celery_tasker_events.durable.queues import set_up
 
 CONTROL = "comment = 'PGMQ'\ndefault_version = '{version}'\nschema = 'pgmq'\nrelocatable = false\n"
@@ -139,3 +142,27 @@ def test_events_wait_while_it_is_taken_away_and_installed_anew(dsn, publish_to, 
     assert events.drain(30)
 
     assert names(messages(dsn, "payments")) == ["payment.second"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["consume", "payments", "--once", "--unordered"],
+        ["forward", "payments", "--to", "stdout:", "--once"],
+        ["tail", "payments"],
+        ["show", "0199c3e0-d123-7000-8000-000000000001"],
+        ["trace", "order-1"],
+        ["replay", "--all", "--dry-run"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_without_headers_whoever_reads_is_told_what_to_do(dsn, arguments):
+    send(dsn, event(), event(), archive=True)
+    execute(dsn, AS_IN_1_4)
+    execute(dsn, "alter table pgmq.q_payments_domain_events drop headers; alter table pgmq.a_payments_domain_events drop headers")
+
+    result = click.testing.CliRunner().invoke(main, [*arguments, "--dsn", dsn])
+
+    assert result.exit_code == 1
+    assert "PGMQ is older than 1.5 in this database" in result.output
+    assert "alter extension pgmq update" in result.output
