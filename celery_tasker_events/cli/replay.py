@@ -13,19 +13,20 @@ from psycopg import errors
 
 from celery_tasker_events.cli.app import plugin_of
 from celery_tasker_events.cli.database import Database, database_option
-from celery_tasker_events.cli.ending import ended_cleanly
+from celery_tasker_events.cli.ending import READER_GONE, ended_cleanly
 from celery_tasker_events.cli.event_pattern import event_pattern
 from celery_tasker_events.cli.moment import moment
 from celery_tasker_events.cli.printable import entry_as_json, printable, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
+from celery_tasker_events.cli.telling import log_to_stderr
 from celery_tasker_events.consumer import replaying
 from celery_tasker_events.consumer.destinations import BusDestination, Destination, QueueDestination, TargetDestination
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.looking import find_queues
 from celery_tasker_events.consumer.replaying import Portion, Replay
 from celery_tasker_events.consumer.scanning import Filter
-from celery_tasker_events.consumer.targets.base import Target
+from celery_tasker_events.consumer.targets.base import NotNow, Target, TargetGone, TargetUnavailable
 from celery_tasker_events.consumer.targets.registry import target_for
 from celery_tasker_events.durable.queues import Connection
 from celery_tasker_events.errors import ConfigurationError
@@ -78,9 +79,10 @@ def replay(
 ) -> None:
     """Send archived events once more, marked as replays, each to the queue that it came from.
 
-    Exits with 1 if there is none, if a subscriber failed (--bus), or if the database fails; with 130 after Ctrl-C.
-    What was interrupted goes on with --resume.
+    Exits with 1 if there is none, if a subscriber failed (--bus), if the target refused an event or could not be used
+    (--target), or if the database fails; with 130 after Ctrl-C. What was interrupted goes on with --resume.
     """
+    log_to_stderr()
     _check(names, wishes, everything=everything, dry_run=dry_run, replay_id=replay_id)
     with ended_cleanly(), database.told_clearly(), contextlib.closing(_destination(ctx, target, bus=bus)) as destination:
         if dry_run:
@@ -94,9 +96,10 @@ def replay(
                 begun = replaying.resume(connection, replay_id, destination)
             else:
                 begun = _begin(connection, names, Filter(**wishes, originals=True), destination, yes=yes)
-            with _told_how_to_resume(begun), shown_progress() as progress:
+            with _target_told_clearly(), _told_how_to_resume(begun), shown_progress() as progress:
                 begun.run(destination, rate=rate, progress=progress)
-    _tell_end(begun, destination, form)
+    # The events themselves may be on stdout.
+    _tell_end(begun, destination, form, to_stderr=target is not None and target.partition(":")[0] == "stdout")
 
 
 def _check(names: Sequence[str], wishes: dict[str, Any], *, everything: bool, dry_run: bool, replay_id: str | None) -> None:
@@ -129,10 +132,25 @@ def _destination(ctx: click.Context, target: str | None, *, bus: bool) -> Destin
 
 
 def _target(url: str) -> Target:
+    if url.startswith("celery:"):
+        raise click.UsageError("--target can't start tasks of another app: replay to the queues, and let forward start them")
     try:
         return target_for(url)
     except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(f"--target: {error}") from error
+
+
+@contextlib.contextmanager
+def _target_told_clearly() -> Iterator[None]:
+    """Tell that it is the target which can't go on, and not the database."""
+    try:
+        yield
+    except TargetGone:
+        raise click.exceptions.Exit(READER_GONE) from None
+    except (TargetUnavailable, NotNow) as error:
+        raise click.ClickException(f"the target takes no more now: {error}") from error
+    except ConfigurationError as error:
+        raise click.ClickException(f"the target can't be used: {error}") from error
 
 
 def _begin(connection: Connection, names: Sequence[str], wanted: Filter, destination: Destination, *, yes: bool) -> Replay:
@@ -192,16 +210,16 @@ def _line(entry: Entry) -> str:
     return "  ".join(columns)
 
 
-def _tell_end(begun: Replay, destination: Destination, form: str) -> None:
+def _tell_end(begun: Replay, destination: Destination, form: str, *, to_stderr: bool) -> None:
     report = begun.report
     for reason in report.reasons:
         click.echo(f"Left out: {printable(reason)}", err=True)
     if form == "json":
         said = {"replay_id": begun.replay_id, "destination": destination.name, "events": report.replayed.total()}
         more = {"by_event": dict(report.replayed), "left_out": report.left_out, "failed": destination.failed}
-        click.echo(json.dumps({**said, **more}))
+        click.echo(json.dumps({**said, **more}), err=to_stderr)
     else:
         left_out = f", {report.left_out} messages left out that are no events" if report.left_out else ""
-        click.echo(f"{report.replayed.total()} events replayed to the {destination.name}{left_out}")
+        click.echo(f"{report.replayed.total()} events replayed to the {destination.name}{left_out}", err=to_stderr)
     if destination.failed:
-        raise click.ClickException(f"{destination.failed} calls of subscribers failed; the log says which")
+        raise click.ClickException(f"{destination.what_failed}; the log says which")

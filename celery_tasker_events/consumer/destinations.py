@@ -42,6 +42,11 @@ class Destination(ABC):
         """How many times something failed that did not end the replay."""
         return 0
 
+    @property
+    def what_failed(self) -> str:
+        """The same for people, who find in the log which."""
+        return ""
+
     def close(self) -> None:  # noqa: B027  # as above
         """Let go of what it has opened."""
 
@@ -94,6 +99,10 @@ class TargetDestination(Destination):
     def failed(self) -> int:
         return self._refused
 
+    @property
+    def what_failed(self) -> str:
+        return f"{self._target.shown} refused {self.failed} events"
+
     def close(self) -> None:
         self._target.close()
 
@@ -134,6 +143,10 @@ class BusDestination(Destination):
     @property
     def failed(self) -> int:
         return self._counters.total("failed")
+
+    @property
+    def what_failed(self) -> str:
+        return f"{self.failed} calls of subscribers failed"
 
     def close(self) -> None:
         self._bus.close(1.0)
