@@ -12,7 +12,7 @@ from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, new_event_id, queue_name
 from celery_tasker_events.outcome import Snapshot, StepOutcome, idempotency_key
-from celery_tasker_events.publisher import BasePublisher, StepContext, StepResult
+from celery_tasker_events.publisher import BasePublisher, GenericPublisher, StepContext, StepResult, default_payload
 from celery_tasker_events.telemetry.trail import Trail
 
 __all__ = ["Draft", "Publication"]
@@ -60,9 +60,27 @@ class Draft:
             SchemaViolation: if the payload does not match the declared schema.
             BaseException: whatever a hook raises.
         """
-        outcome, declaration, publisher = self.outcome, self.bound.declaration, self.bound.publisher
-        self.payload_text = outcome.result.json.decode()
-        result = StepResult(**_execution(outcome), result=_value(outcome.result), error_code=outcome.error_code)
+        publisher = self.bound.publisher
+        self.payload_text = self.outcome.result.json.decode()
+        asked = self._ask(publisher)
+        if asked is None:
+            return None
+        payload, extra = asked
+        if self.bound.validator is not None:
+            self.stage = "schema"
+            self.bound.validator.check(payload)
+        self.stage = "before_publish"
+        self.event = self._event(payload, extra)
+        return None if publisher.before_publish(self.event) is False else self.event
+
+    def _ask(self, publisher: BasePublisher) -> tuple[Any, Mapping[str, Any]] | None:
+        """What the publisher makes of the step's result: the payload, and additional metadata; None: no event."""
+        outcome, declaration = self.outcome, self.bound.declaration
+        value = _value(outcome.result)
+        if type(publisher) is GenericPublisher:
+            # Most events have this one, and to make what its hooks would be told is a third of the work.
+            return default_payload(value, outcome.error, outcome.error_code), {}
+        result = StepResult(**_execution(outcome), result=value, error_code=outcome.error_code)
         context = _step_context(outcome, self.bound)
         self.stage = "should_publish"
         if not publisher.should_publish(result, declaration, context):
@@ -78,12 +96,7 @@ class Draft:
         extra = publisher.additional_metadata(result, declaration, context) or {}
         if extra:
             extra = _value(Snapshot.of(extra))
-        if self.bound.validator is not None:
-            self.stage = "schema"
-            self.bound.validator.check(payload)
-        self.stage = "before_publish"
-        self.event = self._event(context, payload, extra)
-        return None if publisher.before_publish(self.event) is False else self.event
+        return payload, extra
 
     @property
     def idempotency_key(self) -> str:
@@ -103,7 +116,7 @@ class Draft:
             "namespace": self.bound.namespace,
         }
 
-    def _event(self, context: StepContext, payload: Any, extra: Mapping[str, Any]) -> DomainEvent:
+    def _event(self, payload: Any, extra: Mapping[str, Any]) -> DomainEvent:
         outcome, bound, publication = self.outcome, self.bound, self._publication
         name = bound.declaration.name
         return DomainEvent(
@@ -118,7 +131,7 @@ class Draft:
                 step_name=bound.step_name,
                 namespace=bound.namespace,
                 correlation_id=outcome.correlation_id,
-                fired_at=context.fired_at,
+                fired_at=_fired_at(outcome),
                 fired_by=outcome.fired_by,
                 idempotency_key=self.idempotency_key,
                 extra=extra,
@@ -145,6 +158,10 @@ def _execution(outcome: StepOutcome) -> dict[str, Any]:
     }
 
 
+def _fired_at(outcome: StepOutcome) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(outcome.fired_at, datetime.timezone.utc)
+
+
 def _step_context(outcome: StepOutcome, bound: BoundEvent) -> StepContext:
     args, kwargs = _value(outcome.inputs) if outcome.inputs and not outcome.inputs.error else ((), {})
     return StepContext(
@@ -156,7 +173,7 @@ def _step_context(outcome: StepOutcome, bound: BoundEvent) -> StepContext:
         correlation_id=outcome.correlation_id,
         attempt=outcome.attempt,
         redelivered=outcome.redelivered,
-        fired_at=datetime.datetime.fromtimestamp(outcome.fired_at, datetime.timezone.utc),
+        fired_at=_fired_at(outcome),
         fired_by=outcome.fired_by,
         args=args,
         kwargs=kwargs,

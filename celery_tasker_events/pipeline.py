@@ -56,8 +56,9 @@ class Pipeline:
             return
         draft.stage = "route"
         mode = draft.bound.declaration.delivery_mode
-        trail = self._reporter.follow(draft, {**event_fields(event), "delivery_mode": mode.value})
-        self._router.route(event, mode, draft.confirmation, trail)
+        fields = {**event_fields(event), "delivery_mode": mode.value}
+        trail = self._reporter.follow(draft, fields)
+        self._router.route(event, mode, fields, draft.confirmation, trail)
         self._reporter.after_publish(draft, event)
 
     def _fail(self, draft: Draft, error: BaseException) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.errors import ConfigurationError, did_you_mean
-from celery_tasker_events.event import DomainEvent, ExecutionResult
+from celery_tasker_events.event import DomainEvent, ExecutionResult, StepError
 
-__all__ = ["BasePublisher", "GenericPublisher", "PublisherRegistry", "StepContext", "StepResult"]
+__all__ = ["BasePublisher", "GenericPublisher", "PublisherRegistry", "StepContext", "StepResult", "default_payload"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,7 @@ class BasePublisher:
 
         By default the step's return value; for a failure ``{"error_code": ..., "reason": ...}``.
         """
-        if step_result.error is not None:
-            return {"error_code": step_result.error_code, "reason": step_result.error.message}
-        return step_result.result
+        return default_payload(step_result.result, step_result.error, step_result.error_code)
 
     def additional_metadata(
         self, step_result: StepResult, declaration: EventDeclaration, context: StepContext
@@ -87,6 +85,11 @@ class BasePublisher:
 
     def on_publish_error(self, event: DomainEvent | None, declaration: EventDeclaration, error: BaseException) -> None:
         """Called when the event could not be published; ``event`` is None if it was not built yet."""
+
+
+def default_payload(result: Any, error: StepError | None, error_code: str | None) -> Any:
+    """The payload where no publisher has its own idea of it."""
+    return result if error is None else {"error_code": error_code, "reason": error.message}
 
 
 class GenericPublisher(BasePublisher):

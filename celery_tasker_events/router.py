@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from celery_tasker_events.declaration import DeliveryMode
 from celery_tasker_events.durable.confirmation import Confirmation
@@ -11,7 +12,7 @@ from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.log import event_fields, failure_fields, logger
+from celery_tasker_events.telemetry.log import failure_fields, logger
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
 __all__ = ["BusPath", "DurablePath", "Router"]
@@ -43,11 +44,17 @@ class Router:
         self._max_event_bytes = max_event_bytes
 
     def route(
-        self, event: DomainEvent, mode: DeliveryMode, confirmation: Confirmation | None = None, trail: Trail = NO_TRAIL
+        self,
+        event: DomainEvent,
+        mode: DeliveryMode,
+        fields: Mapping[str, Any],
+        confirmation: Confirmation | None = None,
+        trail: Trail = NO_TRAIL,
     ) -> None:
         """Hand the event over.
 
         Args:
+            fields: Its log fields, ``delivery_mode`` included.
             confirmation: Settled when the durable path has committed the event.
             trail: Brought to its end then, too; here if the event is fast.
 
@@ -59,10 +66,12 @@ class Router:
         if mode.reaches_pgmq:
             try:
                 # It is made before a subscriber can see the payload, and so before it could change it.
-                message = DurableMessage.of(event, self._envelope, trail.traceparent, self._max_event_bytes)
+                traceparent, limit = trail.traceparent, self._max_event_bytes
+                message = DurableMessage.of(
+                    event, self._envelope, traceparent, limit, fields=fields, confirmation=confirmation, trail=trail
+                )
             except PublishingError as error:
                 unfit = error
-        fields = {**event_fields(event), "delivery_mode": mode.value}
         if mode.reaches_bus:
             try:
                 self._bus.publish(event, mode.value)
@@ -82,4 +91,4 @@ class Router:
         if unfit is not None:
             raise unfit
         if message is not None:
-            self._durable.send(message._replace(fields=fields, confirmation=confirmation, trail=trail))
+            self._durable.send(message)

@@ -87,8 +87,9 @@ class TransactionalPublisher:
             self._reporter.skipped(draft)
             return None
         draft.stage = "serialise"
-        trail = self._reporter.follow(draft, {**event_fields(event), "delivery_mode": MODE})
-        message = DurableMessage.of(event, self._envelope, trail.traceparent, self._max_event_bytes)
+        fields = {**event_fields(event), "delivery_mode": MODE}
+        trail = self._reporter.follow(draft, fields)
+        message = DurableMessage.of(event, self._envelope, trail.traceparent, self._max_event_bytes, fields=fields)
         if _holds_nul(message.body) or _holds_nul(message.headers):
             raise NotSerialisable("a text of the event holds U+0000, which Postgres can't store in jsonb")
         draft.stage = MODE

@@ -37,13 +37,22 @@ class DurableMessage(NamedTuple):
 
     @classmethod
     def of(
-        cls, event: DomainEvent, envelope: Envelope, traceparent: str | None = None, max_bytes: int | None = None
+        cls,
+        event: DomainEvent,
+        envelope: Envelope,
+        traceparent: str | None = None,
+        max_bytes: int | None = None,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        confirmation: Confirmation | None = None,
+        trail: Trail = NO_TRAIL,
     ) -> DurableMessage:
         """Return the message of an event.
 
         Args:
             traceparent: W3C trace context of its step, if there is one.
             max_bytes: How large it may be, headers not counted; None: as large as it is.
+            fields: Its log fields, where they are made already.
 
         Raises:
             NotSerialisable: if a part of the event is not JSON data.
@@ -52,7 +61,7 @@ class DurableMessage(NamedTuple):
         body, headers = envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
         if max_bytes is not None and len(body) > max_bytes:
             raise EventTooLarge(len(body), max_bytes)
-        return cls(event.queue_name, body, headers, event_fields(event))
+        return cls(event.queue_name, body, headers, fields or event_fields(event), confirmation=confirmation, trail=trail)
 
     def to_row(self) -> SpoolRow:
         """Return the message as it waits on disk; what lets somebody wait for it stays in memory."""
