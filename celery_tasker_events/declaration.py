@@ -51,13 +51,9 @@ class DeliveryMode(str, enum.Enum):
     FAST = "fast"
     BROADCAST = "broadcast"
 
-    @property
-    def reaches_pgmq(self) -> bool:
-        return self is not DeliveryMode.FAST
-
-    @property
-    def reaches_bus(self) -> bool:
-        return self is not DeliveryMode.DURABLE
+    def __init__(self, value: str) -> None:
+        self.reaches_pgmq = value != "fast"
+        self.reaches_bus = value != "durable"
 
 
 class DeclarationError(ConfigurationError):

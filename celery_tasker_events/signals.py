@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import signal as os_signals
 import sys
 import threading
@@ -61,7 +62,11 @@ class SignalReceiver:
 
     def __init__(self, plugin: Plugin) -> None:
         self._find_plugin = weakref.ref(plugin)
+        self._receivers: list[Callable[..., None]] = []
         self._heeds_postrun = False
+        # By the task's identity, as its ``app`` is a property and it may have an ``__eq__``; it holds tasks of this app alone,
+        # which live as long as this.
+        self._steps: dict[int, tuple[Task, BoundStep]] = {}
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
         self._told: OrderedDict[str, set[tuple[Any, ...]]] = OrderedDict()
         # What the worker's main process has received and not finished: where it tells an outcome, this has the ids.
@@ -98,11 +103,20 @@ class SignalReceiver:
         for signal, receiver in receivers:
             self._connect(signal, receiver)
         atexit.register(self.on_exit)
-        weakref.finalize(plugin, atexit.unregister, self.on_exit).atexit = False
+        weakref.finalize(plugin, self._forget).atexit = False
         plugin.app.steps["worker"].add(_worker_step(self._find_plugin))
 
-    def _connect(self, signal: Any, receiver: Callable[..., None]) -> None:
-        signal.connect(receiver, weak=True, dispatch_uid=(id(self), receiver.__name__))
+    def _connect(self, signal: Any, method: Callable[..., None]) -> None:
+        # Each send resolves the weak reference anew, and to a bound method that takes a quarter of all that an unconcerned task
+        # pays. A partial is an object that stays.
+        receiver = functools.update_wrapper(functools.partial(method), method)
+        self._receivers.append(receiver)
+        signal.connect(receiver, weak=True, dispatch_uid=(id(self), method.__name__))
+
+    def _forget(self) -> None:
+        atexit.unregister(self.on_exit)
+        # They hold this object: without them, it and they are gone at once.
+        self._receivers.clear()
 
     @property
     def _plugin(self) -> Plugin:
@@ -285,10 +299,13 @@ class SignalReceiver:
         return step.due(kind, workflow)
 
     def _events(self, task: Any) -> BoundStep | None:
-        plugin = self._find_plugin()
-        if plugin is None or task.app is not plugin.app:
-            return None
-        step = plugin.step(task)
+        known = self._steps.get(id(task))
+        if known is None:
+            plugin = self._find_plugin()
+            if plugin is None or task.app is not plugin.app:
+                return None
+            known = self._steps[id(task)] = task, plugin.step(task)
+        step = known[1]
         return step if step.events else None
 
     def _was_told(self, outcome: StepOutcome, remembered: int = 1000) -> bool:

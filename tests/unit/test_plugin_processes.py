@@ -149,7 +149,7 @@ def test_a_child_that_closes_what_it_inherited_does_not_close_its_parents(shop: 
 
 def test_importing_the_package_starts_and_connects_nothing() -> None:
     code = (
-        "import threading, sys; import celery_tasker_events; from celery import signals;"
+        "import threading, sys; from celery_tasker_events import DomainEvents; from celery import signals;"
         "assert threading.active_count() == 1, threading.enumerate();"
         "assert not signals.task_success.receivers"
     )
