@@ -121,8 +121,8 @@ class WorkerProcess:
 
 def close(app: Celery) -> None:
     """Close what ``Celery.close()`` leaves to the garbage collector: pooled connections, and those of the result backend."""
-    # kombu shares its pools by URL: they must stay usable.
-    app.pool.force_close_all(close_pool=False)
+    # kombu shares its pools by URL: they are emptied and filled anew, never closed.
+    app.pool.resize(app.pool.limit, reset=True)
     backend = app.backend
     consumer = getattr(backend, "result_consumer", None)
     # With rpc:// the reader of results keeps a connection of its own, from the first result that is waited for.
