@@ -191,19 +191,14 @@ class PublishesByHand(ABC):
             return None
 
     def _write(
-        self,
-        bound: BoundEvent,
-        payload: Any,
-        correlation_id: str | None,
-        key: str | None,
-        connection: SyncConnection | AsyncConnection,
+        self, bound: BoundEvent, payload: Any, correlation_id: str | None, key: str | None, connection: object
     ) -> str | Coroutine[Any, Any, str | None] | None:
-        transactional = self._current_runtime().transactional
+        runtime = self._current_runtime()
         # The runtime, which is imported when it is made, has imported it already.
-        from celery_tasker_events.durable.transaction import AsyncAdapter, adapter_of
+        from celery_tasker_events.durable.transaction import AsyncAdapter
 
-        adapter = adapter_of(connection)
-        publication = _publication(bound, payload, correlation_id, key)
+        adapter, transactional = runtime.adapter_of(connection), runtime.transactional
+        publication = runtime.stamped(_publication(bound, payload, correlation_id, key))
         if isinstance(adapter, AsyncAdapter):
             return transactional.publish_async(publication, adapter)
         return transactional.publish(publication, adapter)

@@ -88,7 +88,21 @@ class EventTooLarge(PublishingError):
 
 
 class SchemaViolation(PublishingError):
-    """A payload does not match the JSON Schema of its declaration."""
+    """A payload does not match the JSON Schema of its declaration.
+
+    Attributes:
+        path: Where in the payload: keys and indexes, from the outside to the inside.
+        rule: The keyword of the schema that is broken, such as ``"type"``, and what it asks for; None if it is not known.
+        got: What stands there instead.
+    """
+
+    def __init__(
+        self, message: str, path: Sequence[str | int] = (), rule: tuple[str, object] | None = None, got: object = None
+    ) -> None:
+        super().__init__(message)
+        self.path = tuple(path)
+        self.rule = rule
+        self.got = got
 
 
 class QueueMissing(PublishingError):

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import uuid_utils
 
-__all__ = ["DomainEvent", "EventMetadata", "ExecutionResult", "StepError", "new_event_id", "queue_name"]
+__all__ = ["DomainEvent", "EventMetadata", "ExecutionResult", "StepError", "event_ids_from", "new_event_id", "queue_name"]
+
+
+def _uuid7() -> str:
+    return str(uuid_utils.uuid7())
+
+
+_make_id: Callable[[], str] = _uuid7
 
 
 def new_event_id() -> str:
     """Return a new UUIDv7 (RFC 9562, time-ordered) as a string."""
-    return str(uuid_utils.uuid7())
+    return _make_id()
+
+
+@contextlib.contextmanager
+def event_ids_from(make: Callable[[], str]) -> Iterator[None]:
+    """Let all events of this process get their ids from there, for as long as the ``with`` block: for tests."""
+    global _make_id
+    before, _make_id = _make_id, make
+    try:
+        yield
+    finally:
+        _make_id = before
 
 
 def queue_name(namespace: str) -> str:

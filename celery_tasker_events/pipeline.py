@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from celery_tasker_events.building import Draft, Publication
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.errors import EventTooLarge
@@ -20,6 +22,7 @@ class Pipeline:
 
     Args:
         max_event_bytes: How much of a payload a dead letter keeps; None: all of it.
+        on_failure: Told of each event that could not be published.
     """
 
     def __init__(
@@ -29,7 +32,9 @@ class Pipeline:
         counters: Counters,
         telemetry: Telemetry | None = None,
         max_event_bytes: int | None = None,
+        on_failure: Callable[[Draft, BaseException], None] = lambda draft, error: None,
     ) -> None:
+        self._on_failure = on_failure
         self._max_event_bytes = max_event_bytes
         self._router = router
         self._durable = durable
@@ -67,6 +72,7 @@ class Pipeline:
         declaration, fields = draft.bound.declaration, draft.fields()
         log_fields = {**fields, "delivery_mode": declaration.delivery_mode.value}
         parked = declaration.delivery_mode.reaches_pgmq
+        self._on_failure(draft, error)
         self._reporter.failed(draft, error, log_fields, "; it is parked as a dead letter" if parked else "")
         if parked:
             record = Record.of_event(draft.outcome, draft.bound, fields["event_id"], draft.idempotency_key)

@@ -19,7 +19,7 @@ from celery_tasker_events.declaration import DeclarationError, EventDeclaration
 from celery_tasker_events.errors import ConfigurationError, Problem, SpoolUnusable, did_you_mean
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.orphans import close_orphans
-from celery_tasker_events.process import ProcessRuntime
+from celery_tasker_events.process import ProcessRuntime, current_diversion
 from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
 from celery_tasker_events.scraping.endpoint import MetricsEndpoint, metrics_problems
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from celery_tasker_events.record import EventReference
     from celery_tasker_events.runtime import Runtime
 
-__all__ = ["DomainEvents"]
+__all__ = ["DomainEvents", "attached_plugins"]
 
 H = TypeVar("H", bound=Handler)
 S = TypeVar("S", bound=BaseSubscriber)
@@ -306,16 +306,17 @@ class DomainEvents(PublishesByHand):
 
         problems = [*self.catalog.problems, *self.catalog.unbound]
         problems += metrics_problems(self.settings)
-        problems += database_problems(
-            self.settings, self.catalog.durable_namespaces(), self.catalog.durable_namespaces(by_hand=False)
-        )
+        if current_diversion() is None:
+            problems += database_problems(
+                self.settings, self.catalog.durable_namespaces(), self.catalog.durable_namespaces(by_hand=False)
+            )
         # Even where there are problems: a misspelt field may be why.
         for warning in self.catalog.warnings:
             logger.warning("%s", warning)
         if problems:
             raise ConfigurationError(problems)
         self._publishers.freeze()
-        if self.catalog.durable_namespaces():
+        if self.catalog.durable_namespaces() and current_diversion() is None:
             self._prepare_spools()
 
     def start_metrics(self) -> None:
@@ -335,7 +336,7 @@ class DomainEvents(PublishesByHand):
 
     def adopt(self) -> None:
         """Publish what processes that have died left in the spool; nothing is started if that is nothing."""
-        if any(spool.has_orphans() for spool in self._spools()):
+        if current_diversion() is None and any(spool.has_orphans() for spool in self._spools()):
             self._current_runtime().adopt()
 
     def _prepare_spools(self) -> None:
@@ -369,7 +370,7 @@ class DomainEvents(PublishesByHand):
                 raise ConfigurationError(f"the app that declared {reference.event_name!r} is gone")
             return plugin.catalog.find(reference)
 
-        return Runtime(self.settings, self._subscribers, find, self.tally.sheet)
+        return Runtime(self.settings, self._subscribers, find, self.tally.sheet, current_diversion())
 
     def _set_up_logging(self) -> None:
         if self.settings.log_format == "json":
@@ -388,6 +389,11 @@ class DomainEvents(PublishesByHand):
 
 
 _plugins: weakref.WeakSet[DomainEvents] = weakref.WeakSet()
+
+
+def attached_plugins() -> list[DomainEvents]:
+    """Return those of this process' apps that have them."""
+    return list(_plugins)
 
 
 def _after_fork_in_child() -> None:

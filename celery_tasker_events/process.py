@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.util
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from celery_tasker_events.forking import ForkLock
@@ -16,9 +17,10 @@ from celery_tasker_events.telemetry.flushing import flush_opentelemetry, holds_t
 
 if TYPE_CHECKING:
     from celery_tasker_events.building import Publication
+    from celery_tasker_events.diversion import Diversion
     from celery_tasker_events.runtime import Runtime
 
-__all__ = ["ProcessRuntime"]
+__all__ = ["ProcessRuntime", "current_diversion", "diverted"]
 
 
 class ProcessRuntime:
@@ -101,6 +103,27 @@ class ProcessRuntime:
         self._ended = True
         self.close(None)
 
+    def lay_aside(self) -> Runtime | None:
+        """Go on with a new runtime; return the one there is, for :meth:`resume`. All that it accepted is made into events."""
+        with self._lock:
+            runtime, self._runtime = self._runtime, None
+            self._keep_from_orphanage()
+            self._keep_from_orphanage = lambda: None
+        if runtime is not None:
+            runtime.wait_until_made(self._drain_timeout())
+        return runtime
+
+    def resume(self, runtime: Runtime | None) -> None:
+        """Drain and end the runtime there is, and go on with one that was laid aside."""
+        with self._lock:
+            if self._runtime is not None:
+                self._closing.append(self._runtime)
+                self._keep_from_orphanage()
+            self._runtime = runtime
+            if runtime is not None:
+                self._keep_from_orphanage = leave_to_itself(self, runtime, self._drain_timeout())
+        self._close_all(self._deadline(None))
+
     def after_fork_in_child(self) -> None:
         # The parent's threads do not exist here, its locks may be held for ever, and closing its connections would
         # break them for the parent: all of it is kept, untouched, and never used.
@@ -137,6 +160,30 @@ def _drain_before_end_of_child(process: ProcessRuntime) -> None:
 
 
 _processes: weakref.WeakSet[ProcessRuntime] = weakref.WeakSet()
+
+#: The last one is in force.
+_diversions: list[Diversion] = []
+
+
+def current_diversion() -> Diversion | None:
+    """Return what stands at the ends of the paths in this process, if it is not Postgres and the bus."""
+    return _diversions[-1] if _diversions else None
+
+
+@contextlib.contextmanager
+def diverted(diversion: Diversion) -> Iterator[None]:
+    """Let all that this process publishes inside the ``with`` block, by whichever app, end at the diversion.
+
+    What was accepted before goes where it was going. At the end what was accepted inside is drained.
+    """
+    before = {process: process.lay_aside() for process in list(_processes)}
+    _diversions.append(diversion)
+    try:
+        yield
+    finally:
+        _diversions.remove(diversion)
+        for process in list(_processes):
+            process.resume(before.get(process))
 
 
 def _after_fork_in_child() -> None:

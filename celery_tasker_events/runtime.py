@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +15,13 @@ from celery_tasker_events.bus.bus import InProcessBus
 from celery_tasker_events.bus.registry import SubscriberRegistry
 from celery_tasker_events.bus.streams import OpenStreams
 from celery_tasker_events.dispatcher import Dispatcher
+from celery_tasker_events.diversion import Diversion, DurableEnd
 from celery_tasker_events.durable.databases import Databases
 from celery_tasker_events.durable.pool import make_pool
 from celery_tasker_events.durable.queues import Connection
 from celery_tasker_events.durable.spool.place import spool_path
 from celery_tasker_events.durable.spool.spool import Spool, WhenFull
+from celery_tasker_events.durable.transaction import AsyncAdapter, SyncAdapter, adapter_of
 from celery_tasker_events.durable.writer import DurableWriter
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.overflow import Overflow
@@ -43,20 +46,24 @@ class Runtime:
     Args:
         find: Finds a declared event again whose outcome waited on disk.
         sheet: Where they count.
+        diversion: Stands at the ends of both paths, in tests; then nothing here connects or writes to disk.
     """
 
     def __init__(
-        self, settings: Settings, subscribers: SubscriberRegistry, find: Callable[[EventReference], BoundEvent], sheet: Sheet
+        self,
+        settings: Settings,
+        subscribers: SubscriberRegistry,
+        find: Callable[[EventReference], BoundEvent],
+        sheet: Sheet,
+        diversion: Diversion | None = None,
     ) -> None:
         self.counters = Counters(sheet)
         self._settings = settings
+        self._diversion = diversion
         self._sheet = sheet
         self._connection = Gauge(sheet, CONNECTION, read=lambda: self._durable.connection)
-        spools = make_spools(settings)
-        writers = {dsn: self._writer(dsn, spools.get(dsn), number) for number, dsn in enumerate(settings.dsns)}
-        by_namespace = {namespace: writers[dsn] for namespace, dsn in settings.namespace_dsns.items()}
-        others = self._writer(None, None, len(writers)) if settings.dsn is None else writers[settings.dsn]
-        self._durable = Databases(by_namespace, others)
+        spools = {} if diversion else make_spools(settings)
+        self._durable: DurableEnd = diversion.durable if diversion else self._databases(spools)
         self._closing = threading.Lock()
         self._drained: bool | None = None
         self._bus = InProcessBus(
@@ -81,11 +88,14 @@ class Runtime:
         )
         form, limit = envelope.by_name(settings.envelope), settings.max_event_bytes
         self.transactional = TransactionalPublisher(form, self.counters, self._telemetry, limit)
-        router = Router(self._bus, self._durable, form, self.counters, limit)
-        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry, limit)
+        bus = diversion.bus(self._bus) if diversion else self._bus
+        router = Router(bus, self._durable, form, self.counters, limit)
+        failures = {"on_failure": diversion.failed} if diversion else {}
+        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry, limit, **failures)
         self._dispatcher = Dispatcher(
             pipeline.publish,
-            settings.command_buffer_size,
+            # A test may well publish faster than one thread follows, and nothing of it may be missing.
+            sys.maxsize if diversion else settings.command_buffer_size,
             self.counters,
             log_dropped=settings.log_dropped_events,
             watch=self._durable.watch,
@@ -116,11 +126,23 @@ class Runtime:
         try:
             if not self._dispatcher.closed:
                 self._prepare(publication)
-            return self._dispatcher.put(publication)
+            return self._dispatcher.put(self.stamped(publication))
         except RuntimeError:
             # Python's, for a thread that can't be started.
             self._dispatcher.drop(publication, "the interpreter ends")
             return False
+
+    def stamped(self, publication: Publication) -> Publication:
+        """Return the publication as it is, but for a diversion's clock."""
+        return self._diversion.stamped(publication) if self._diversion else publication
+
+    def adapter_of(self, connection: object) -> SyncAdapter | AsyncAdapter:
+        """Return what writes with a connection of the user's.
+
+        Raises:
+            UnsupportedConnection: if nothing does.
+        """
+        return self._diversion.adapter(connection) if self._diversion else adapter_of(connection)
 
     @property
     def closed(self) -> bool:
@@ -142,6 +164,10 @@ class Runtime:
     def adopt(self) -> None:
         """Publish what dead processes left in the spool."""
         self._durable.start()
+
+    def wait_until_made(self, timeout: float) -> bool:
+        """Wait up to that many seconds until all that was accepted is made into events; return whether it is."""
+        return self._dispatcher.drain(timeout)
 
     def drain(self, timeout: float) -> bool:
         """Wait up to that many seconds until all that was accepted is committed and delivered; return whether it is.
@@ -190,6 +216,13 @@ class Runtime:
     def _adopt_outcomes(self) -> None:
         if self._overflow is not None:
             self._overflow.adopt()
+
+    def _databases(self, spools: Mapping[str, Spool]) -> Databases:
+        settings = self._settings
+        writers = {dsn: self._writer(dsn, spools.get(dsn), number) for number, dsn in enumerate(settings.dsns)}
+        by_namespace = {namespace: writers[dsn] for namespace, dsn in settings.namespace_dsns.items()}
+        others = self._writer(None, None, len(writers)) if settings.dsn is None else writers[settings.dsn]
+        return Databases(by_namespace, others)
 
     def _writer(self, dsn: str | None, spool: Spool | None, number: int) -> DurableWriter:
         settings = self._settings

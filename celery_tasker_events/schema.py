@@ -59,7 +59,12 @@ class PayloadValidator:
         error = jsonschema.exceptions.best_match(self._validator.iter_errors(payload))
         if error is not None:
             place = "/".join(map(str, error.absolute_path))
-            raise SchemaViolation(f"payload{'/' + place if place else ''}: {error.message}")
+            raise SchemaViolation(
+                f"payload{'/' + place if place else ''}: {error.message}",
+                error.absolute_path,
+                (error.validator, error.validator_value),
+                error.instance,
+            )
 
 
 def _specification(dialect: Any) -> Specification[Any]:

@@ -17,6 +17,9 @@ from services import summary_of
 
 from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
 
+# Tests of the pytest plugin run pytest themselves.
+pytest_plugins = ["pytester"]
+
 _numbers = itertools.count()
 
 # Where the spool of a test's process, or of a process that it starts, is: never in the home of who runs the tests.

@@ -1,1 +1,1 @@
-"""What tests and examples use: a real Postgres with the real PGMQ that needs no installed server."""
+"""What users' own tests use: recorded events without services, and a real Postgres with PGMQ from a wheel."""

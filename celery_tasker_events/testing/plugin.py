@@ -1,0 +1,69 @@
+"""The pytest plugin: fixtures for tests of tasks that publish events. It loads Celery when the first is used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from celery_tasker_events.testing.recorded_events import RecordedEvents
+
+__all__ = ["domain_events"]
+
+_EVENTS: pytest.StashKey[RecordedEvents] = pytest.StashKey()
+_END: pytest.StashKey[contextlib.ExitStack] = pytest.StashKey()
+_FAILED: pytest.StashKey[bool] = pytest.StashKey()
+
+
+@pytest.fixture
+def domain_events(request: pytest.FixtureRequest) -> RecordedEvents:
+    """Records the domain events of this test's tasks; nothing is sent anywhere."""
+    return _begin(request.node)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    # Before all other fixtures: a worker that one of them starts needs no database then, and ends while it is recorded.
+    if "domain_events" in getattr(item, "fixturenames", ()):
+        _begin(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    try:
+        result = yield
+    except BaseException:
+        if (events := item.stash.get(_EVENTS, None)) is not None:
+            item.add_report_section("call", "domain events", events.summary())
+            item.stash[_FAILED] = True
+        raise
+    if (events := item.stash.get(_EVENTS, None)) is not None:
+        events.check()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        if (end := item.stash.get(_END, None)) is not None:
+            del item.stash[_END], item.stash[_EVENTS]
+            # A test fails once: dead letters stand in its report already.
+            with contextlib.suppress(*([AssertionError] if item.stash.get(_FAILED, False) else [])):
+                end.close()
+
+
+def _begin(item: pytest.Item) -> RecordedEvents:
+    if (begun := item.stash.get(_EVENTS, None)) is not None:
+        return begun
+    from celery_tasker_events.testing.recorded_events import recorded
+
+    end = contextlib.ExitStack()
+    events = item.stash[_EVENTS] = end.enter_context(recorded())
+    item.stash[_END] = end
+    return events
