@@ -1,4 +1,4 @@
-"""Diversion: other ends for the events of a process than Postgres and the subscribers; what tests record them with."""
+"""Diversion: other ends for the events of a process than its databases and subscribers, for tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol
 from celery_tasker_events.building import Draft, Publication
 from celery_tasker_events.durable.transaction import AsyncAdapter, SyncAdapter
 from celery_tasker_events.router import BusPath, DurablePath
+from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.gauge import ConnectionState
 
 __all__ = ["Diversion", "DurableEnd"]
@@ -29,9 +30,12 @@ class DurableEnd(DurablePath, Protocol):
 class Diversion(Protocol):
     """What stands at the ends of the ways that events go; all before them is as ever."""
 
-    @property
-    def durable(self) -> DurableEnd:
-        """Takes what would go to PGMQ."""
+    def durable(self, counters: Counters) -> DurableEnd:
+        """Return what takes the durable events of one app.
+
+        Args:
+            counters: Where it counts.
+        """
 
     def bus(self, bus: BusPath) -> BusPath:
         """Return what takes the events in the place of the subscribers' bus."""

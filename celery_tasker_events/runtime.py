@@ -46,7 +46,7 @@ class Runtime:
     Args:
         find: Finds a declared event again whose outcome waited on disk.
         sheet: Where they count.
-        diversion: Stands at the ends of both paths, in tests; then nothing here connects or writes to disk.
+        diversion: Stands at the ends of both paths, in tests; then there is no spool.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Runtime:
         self._sheet = sheet
         self._connection = Gauge(sheet, CONNECTION, read=lambda: self._durable.connection)
         spools = {} if diversion else make_spools(settings)
-        self._durable: DurableEnd = diversion.durable if diversion else self._databases(spools)
+        self._durable: DurableEnd = diversion.durable(self.counters) if diversion else self._databases(spools)
         self._closing = threading.Lock()
         self._drained: bool | None = None
         self._bus = InProcessBus(

@@ -17,8 +17,8 @@ from services import summary_of
 
 from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
 
-# Tests of the pytest plugin run pytest themselves.
-pytest_plugins = ["pytester"]
+# Our own plugin is there by its name, however this package is installed; its tests run pytest themselves.
+pytest_plugins = ["celery_tasker_events.testing.plugin", "pytester"]
 
 _numbers = itertools.count()
 
@@ -45,6 +45,12 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     with _server() as server:
         server.create_database("with_pgmq")
         yield server
+
+
+@pytest.fixture(scope="session")
+def real_pgmq_server(postgres: EmbeddedPostgres) -> EmbeddedPostgres:
+    """Our plugin's fixture, with the server that is there."""
+    return postgres
 
 
 @pytest.fixture(scope="session")

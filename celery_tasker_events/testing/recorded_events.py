@@ -18,6 +18,7 @@ from celery_tasker_events.testing.clock import Clock, CountingIds
 from celery_tasker_events.testing.comparing import Difference, differences, list_of, table_of, told_letter
 from celery_tasker_events.testing.recorder import DeadLetter, Recorded, Recorder
 from celery_tasker_events.testing.running_tasks import RunningTasks
+from celery_tasker_events.testing.settling import settle
 
 __all__ = ["RecordedEvents", "recorded"]
 
@@ -215,18 +216,8 @@ class RecordedEvents:
         return self._recorder.recorded
 
     def _settle(self) -> None:
-        """Wait until tasks that run in this process have ended and their events are made."""
         __tracebackhide__ = True
-        deadline = time.monotonic() + self.timeout
-        if not self._running.wait(self.timeout):
-            names = ", ".join(self._running.names())
-            raise AssertionError(f"A task still runs in this process after {self.timeout:g} s: {names}")
-        for plugin in attached_plugins():
-            if not plugin.drain(max(0.0, deadline - time.monotonic())):
-                raise AssertionError(
-                    f"The domain events of {plugin.app!r} were not made within {self.timeout:g} s: does a publisher's hook or"
-                    " a subscriber hang?"
-                )
+        settle(self._running, self.timeout)
 
     def _missed(self, wanted: _Wanted, found: list[Recorded]) -> str:
         if not attached_plugins():

