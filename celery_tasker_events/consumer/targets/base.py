@@ -24,6 +24,7 @@ __all__ = [
     "headers_of",
     "is_amqp",
     "masked",
+    "missing_package",
     "transport_options",
 ]
 
@@ -171,6 +172,18 @@ def transport_options(url: str, timeout: float) -> dict[str, Any]:
     if url.partition(":")[0].partition("+")[0] in ("redis", "rediss", "sentinel"):
         return {"socket_timeout": timeout, "socket_connect_timeout": min(timeout, 10.0), "retry_on_timeout": False}
     return {}
+
+
+def missing_package(shown: str, error: ImportError) -> ConfigurationError:
+    """Return what to raise where a transport of kombu lacks its library.
+
+    Args:
+        shown: The URL, fit to be shown.
+    """
+    return ConfigurationError(
+        f"{shown} needs a package that is not installed: {error}. For Redis: pip install 'celery-tasker-events[forward]'; for "
+        "another transport of kombu, its extra: pip install 'kombu[sqs]' and the like"
+    )
 
 
 def content_type_of(delivery: Delivery) -> str:

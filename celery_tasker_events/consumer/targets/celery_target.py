@@ -20,6 +20,7 @@ from celery_tasker_events.consumer.targets.base import (
     headers_of,
     is_amqp,
     masked,
+    missing_package,
     transport_options,
 )
 from celery_tasker_events.consumer.tracing import continuing
@@ -77,7 +78,7 @@ class CeleryTarget(Target):
             self._connection.connect()
             self._producer = self._app.amqp.Producer(self._connection)
         except ImportError as error:
-            raise ConfigurationError(f"{self.shown} needs a package that is not installed: {error}") from error
+            raise missing_package(self.shown, error) from error
         except Exception as error:
             raise self._unavailable(error) from error
 

@@ -26,6 +26,7 @@ from celery_tasker_events.consumer.targets.base import (
     headers_of,
     is_amqp,
     masked,
+    missing_package,
     transport_options,
 )
 from celery_tasker_events.errors import ConfigurationError
@@ -85,7 +86,7 @@ class KombuTarget(Target):
                 self._connection.connect()
                 self._declare(self._connection.channel())
         except ImportError as error:
-            raise ConfigurationError(f"{self.shown} needs a package that is not installed: {error}") from error
+            raise missing_package(self.shown, error) from error
         except TargetUnavailable as error:
             if isinstance(error.__cause__, _REFUSED):
                 raise ConfigurationError(str(error)) from error.__cause__

@@ -174,4 +174,4 @@ def test_a_real_database_says_which_extra_it_needs(run: Run, monkeypatch: pytest
     result = run("def test_it(real_pgmq): ...")
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["real_pgmq needs an extra: pip install 'celery-tasker-events?testing?'*"])
+    result.stdout.fnmatch_lines(["an embedded Postgres needs an extra: pip install 'celery-tasker-events?testing?'*"])
