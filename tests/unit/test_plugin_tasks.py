@@ -11,6 +11,7 @@ from celery import Task, shared_task
 
 from celery_tasker_events import BasePublisher, publishes_events, subscribe
 from celery_tasker_events.telemetry.counters import Series
+from celery_tasker_events.testing.recorded_events import RecordedEvents
 
 from .listening import LONG, Shop, fast, listen, make_plain, pay_amount
 
@@ -52,9 +53,10 @@ ALL_CONDITIONS = ("success", "failure", "retryable_failure", "permanent_failure"
         ("retry", {"failure", "retryable_failure", "always"}),
     ],
 )
-def test_an_outcome_publishes_the_events_whose_condition_it_meets(shop: Shop, outcome: str, expected: set[str]) -> None:
-    app, events = shop
-    got = listen(events)
+def test_an_outcome_publishes_the_events_whose_condition_it_meets(
+    shop: Shop, domain_events: RecordedEvents, outcome: str, expected: set[str]
+) -> None:
+    app, _ = shop
 
     @app.task(bind=True, max_retries=1)
     @publishes_events([{"name": f"step.{c}", "condition": c, "delivery_mode": "fast"} for c in ALL_CONDITIONS])
@@ -66,16 +68,14 @@ def test_an_outcome_publishes_the_events_whose_condition_it_meets(shop: Shop, ou
 
     step.apply()
 
-    assert events.drain(LONG)
     # An eager retry runs inside of the first try, so the first try's events are those with attempt 1.
-    first = [event for event in got if event.execution_result.metadata["attempt"] == 1]
+    first = [event for event in domain_events if event.execution_result.metadata["attempt"] == 1]
     assert {event.event_name.removeprefix("step.") for event in first} == expected
     assert len(first) == len(expected)
 
 
-def test_a_failure_is_told_with_code_and_reason_and_the_task_fails_as_ever(shop: Shop) -> None:
-    app, events = shop
-    got = listen(events)
+def test_a_failure_is_told_with_code_and_reason_and_the_task_fails_as_ever(shop: Shop, domain_events: RecordedEvents) -> None:
+    app, _ = shop
 
     @app.task
     @fast("payment.failed", condition="permanent_failure")
@@ -86,17 +86,15 @@ def test_a_failure_is_told_with_code_and_reason_and_the_task_fails_as_ever(shop:
 
     assert result.state == "FAILURE"
     assert isinstance(result.result, CardDeclined)
-    assert events.drain(LONG)
-    [event] = got
+    [event] = domain_events
     assert event.payload == {"error_code": "card_declined", "reason": "no funds"}
     error = event.execution_result.error
     assert error is not None
     assert (error.type, error.message, error.retryable) == ("CardDeclined", "no funds", False)
 
 
-def test_every_try_of_a_retried_task_has_its_own_event_attempt_and_key(shop: Shop) -> None:
-    app, events = shop
-    got = listen(events)
+def test_every_try_of_a_retried_task_has_its_own_event_attempt_and_key(shop: Shop, domain_events: RecordedEvents) -> None:
+    app, _ = shop
 
     @app.task(autoretry_for=(CardDeclined,), max_retries=2, default_retry_delay=0)
     @fast("payment.retried", condition="retryable_failure")
@@ -106,15 +104,14 @@ def test_every_try_of_a_retried_task_has_its_own_event_attempt_and_key(shop: Sho
 
     pay.apply(task_id="task-1")
 
-    assert events.drain(LONG)
-    assert sorted((event.event_name, event.execution_result.metadata["attempt"]) for event in got) == [
+    assert sorted((event.event_name, event.execution_result.metadata["attempt"]) for event in domain_events) == [
         ("payment.failed", 3),
         ("payment.retried", 1),
         ("payment.retried", 2),
     ]
-    assert {event.metadata.step_uuid for event in got} == {"task-1"}
-    assert len({event.metadata.idempotency_key for event in got}) == 3
-    retried = next(event for event in got if event.event_name == "payment.retried")
+    assert {event.metadata.step_uuid for event in domain_events} == {"task-1"}
+    assert len({event.metadata.idempotency_key for event in domain_events}) == 3
+    retried = next(event for event in domain_events if event.event_name == "payment.retried")
     assert retried.execution_result.error is not None
     assert (retried.execution_result.status, retried.execution_result.error.retryable) == ("retrying", True)
 
@@ -190,9 +187,8 @@ def test_a_subscriber_that_raises_does_not_fail_the_task(shop: Shop) -> None:
     assert events.counters()[Series("failed", "payment.processed", "default", "subscriber error")] == 1
 
 
-def test_arguments_reach_a_custom_publisher(shop: Shop) -> None:
+def test_arguments_reach_a_custom_publisher(shop: Shop, domain_events: RecordedEvents) -> None:
     app, events = shop
-    got = listen(events)
 
     class Echo(BasePublisher):
         def transform_payload(self, step_result: Any, declaration: Any, context: Any) -> Any:
@@ -206,13 +202,11 @@ def test_arguments_reach_a_custom_publisher(shop: Shop) -> None:
 
     pay.apply(args=[7], kwargs={"rush": True})
 
-    assert events.drain(LONG)
-    assert [event.payload for event in got] == [{"args": [7], "kwargs": {"rush": True}}]
+    assert [event.payload for event in domain_events] == [{"args": [7], "kwargs": {"rush": True}}]
 
 
-def test_the_callers_correlation_id_reaches_the_event(shop: Shop) -> None:
-    app, events = shop
-    got = listen(events)
+def test_the_callers_correlation_id_reaches_the_event(shop: Shop, domain_events: RecordedEvents) -> None:
+    app, _ = shop
 
     @app.task
     @fast("payment.processed")
@@ -220,8 +214,7 @@ def test_the_callers_correlation_id_reaches_the_event(shop: Shop) -> None:
 
     pay.apply(headers={"tasker_correlation_id": "caller-1"})
 
-    assert events.drain(LONG)
-    assert [event.metadata.correlation_id for event in got] == ["caller-1"]
+    assert [event.metadata.correlation_id for event in domain_events] == ["caller-1"]
 
 
 def test_a_full_channel_drops_events_and_never_holds_the_task(new_shop: Callable[..., Shop]) -> None:
@@ -297,6 +290,3 @@ def test_subscribe_returns_the_function_and_refuses_a_bad_pattern(shop: Shop) ->
     assert events.subscribe("*")(pay_amount) is pay_amount
     with pytest.raises(ValueError, match="bad pattern"):
         events.subscribe("payment")(pay_amount)
-
-
-# By hand

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from celery_tasker_events import DomainEvent, DomainEvents, publishes_events
+from celery_tasker_events import DomainEvents, publishes_events
+from celery_tasker_events.testing.recorded_events import RecordedEvents
 
 from .conftest import NewShop
 
@@ -24,7 +25,7 @@ steps:
       - {{name: payment.{step}, delivery_mode: fast}}
 """
 
-Made = tuple[Celery, DomainEvents, list[DomainEvent]]
+Made = tuple[Celery, DomainEvents]
 
 
 @pytest.fixture
@@ -35,21 +36,18 @@ def make_shared(new_shop: NewShop, tmp_path: Path) -> Callable[..., Made]:
         for name in ("card", "invoice"):
             (tmp_path / f"{name}.yaml").write_text(TEMPLATE.format(name=name, step=f"by_{name}"))
         app, events = new_shop(tasker_events_templates=[str(tmp_path / "*.yaml")], **conf)
-        heard: list[DomainEvent] = []
-        events.subscribe("*")(heard.append)
 
         @app.task(name="pay", shared=False)
         @publishes_events("payment.made", delivery_mode="fast")
         def pay() -> None: ...
 
-        return app, events, heard
+        return app, events
 
     return make
 
 
-def heard_names(events: DomainEvents, heard: list[DomainEvent]) -> list[str]:
-    assert events.drain(10)
-    return sorted(event.event_name for event in heard)
+def names(domain_events: RecordedEvents) -> list[str]:
+    return sorted(event.event_name for event in domain_events)
 
 
 def headers_of_next_message(app: Celery) -> dict[str, Any]:
@@ -60,7 +58,7 @@ def headers_of_next_message(app: Celery) -> dict[str, Any]:
 
 
 def test_a_message_sent_inside_the_block_carries_workflow_and_correlation_id(make_shared: Callable[..., Made]) -> None:
-    app, events, _ = make_shared(task_always_eager=False)
+    app, events = make_shared(task_always_eager=False)
 
     with events.workflow("payments/card", correlation_id="order-7"):
         app.tasks["pay"].delay()
@@ -70,7 +68,7 @@ def test_a_message_sent_inside_the_block_carries_workflow_and_correlation_id(mak
 
 
 def test_a_message_sent_after_the_block_carries_neither(make_shared: Callable[..., Made]) -> None:
-    app, events, _ = make_shared(task_always_eager=False)
+    app, events = make_shared(task_always_eager=False)
 
     with events.correlation("order-7"):
         pass
@@ -80,31 +78,33 @@ def test_a_message_sent_after_the_block_carries_neither(make_shared: Callable[..
 
 
 @pytest.mark.parametrize("name", ["card", "invoice"])
-def test_the_workflow_picks_the_template_of_a_shared_task(make_shared: Callable[..., Made], name: str) -> None:
-    app, events, heard = make_shared()
+def test_the_workflow_picks_the_template_of_a_shared_task(
+    make_shared: Callable[..., Made], domain_events: RecordedEvents, name: str
+) -> None:
+    app, events = make_shared()
 
     with events.workflow(f"payments/{name}", correlation_id="order-7"):
         app.tasks["pay"].apply()
 
-    assert heard_names(events, heard) == [f"payment.by_{name}", "payment.made"]
-    assert {event.metadata.correlation_id for event in heard} == {"order-7"}
+    assert names(domain_events) == [f"payment.by_{name}", "payment.made"]
+    assert {event.metadata.correlation_id for event in domain_events} == {"order-7"}
 
 
 def test_without_a_workflow_only_the_decorators_events_are_published(
-    make_shared: Callable[..., Made], caplog: pytest.LogCaptureFixture
+    make_shared: Callable[..., Made], domain_events: RecordedEvents, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app, events, heard = make_shared()
+    app, _ = make_shared()
 
     app.tasks["pay"].apply()
 
-    assert heard_names(events, heard) == ["payment.made"]
+    assert names(domain_events) == ["payment.made"]
     assert "Send it inside events.workflow(...) with payments/card or payments/invoice" in caplog.text
 
 
 def test_an_unknown_workflow_is_told_with_what_was_probably_meant(
     make_shared: Callable[..., Made], caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, events, _ = make_shared()
+    _, events = make_shared()
 
     with caplog.at_level(logging.WARNING), events.workflow("payments/crad"):
         pass
@@ -112,14 +112,15 @@ def test_an_unknown_workflow_is_told_with_what_was_probably_meant(
     assert "No task template is named 'payments/crad'. Did you mean 'payments/card'?" in caplog.text
 
 
-def test_an_event_by_hand_outside_of_a_task_takes_the_blocks_correlation_id(make_shared: Callable[..., Made]) -> None:
-    _, events, heard = make_shared()
+def test_an_event_by_hand_outside_of_a_task_takes_the_blocks_correlation_id(
+    make_shared: Callable[..., Made], domain_events: RecordedEvents
+) -> None:
+    _, events = make_shared()
 
     with events.correlation("order-7"):
         events.publish("payment.flagged", {}, delivery_mode="fast")
 
-    assert heard_names(events, heard) == ["payment.flagged"]
-    assert heard[0].metadata.correlation_id == "order-7"
+    domain_events.assert_published("payment.flagged", metadata={"correlation_id": "order-7"})
 
 
 def test_two_versions_of_one_template_are_refused(new_shop: NewShop, tmp_path: Path) -> None:
@@ -142,11 +143,11 @@ def test_a_retryable_class_that_can_not_be_imported_is_a_problem(new_shop: NewSh
     ]
 
 
-def test_a_step_whose_task_is_defined_late_is_bound_when_it_first_ends(new_shop: NewShop, tmp_path: Path) -> None:
+def test_a_step_whose_task_is_defined_late_is_bound_when_it_first_ends(
+    new_shop: NewShop, tmp_path: Path, domain_events: RecordedEvents
+) -> None:
     (tmp_path / "card.yaml").write_text(TEMPLATE.format(name="card", step="by_card"))
     app, events = new_shop(tasker_events_templates=[str(tmp_path / "*.yaml")])
-    heard: list[DomainEvent] = []
-    events.subscribe("*")(heard.append)
     assert [problem.line for problem in events.catalog.unbound] == [4]
 
     @app.task(name="pay", shared=False)
@@ -154,4 +155,4 @@ def test_a_step_whose_task_is_defined_late_is_bound_when_it_first_ends(new_shop:
 
     app.tasks["pay"].apply()
 
-    assert heard_names(events, heard) == ["payment.by_card"]
+    assert names(domain_events) == ["payment.by_card"]

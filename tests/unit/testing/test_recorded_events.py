@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,12 +20,6 @@ from ..conftest import NewShop
 AMOUNT = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number"}}}
 
 Shop = tuple[Celery, DomainEvents]
-
-
-@pytest.fixture
-def domain_events() -> Iterator[RecordedEvents]:
-    with recorded() as events:
-        yield events
 
 
 def payment(app: Celery, **fields: Any) -> Task:
@@ -277,7 +271,7 @@ class Vain(BasePublisher):
     ("payload", "fields", "stage", "told"),
     [
         ({"amount": "much"}, {"schema": AMOUNT}, "schema", "SchemaViolation: payload/amount: 'much' is not of type 'number'"),
-        ({"amount": object()}, {}, "should_publish", "NotSerialisable"),
+        ({"amount": object()}, {}, "snapshot", "NotSerialisable"),
         ({}, {"publisher": "Vain"}, "transform_payload", "RuntimeError: no mirror"),
     ],
 )
@@ -291,6 +285,7 @@ def test_what_could_not_be_published_fails_the_test(
         payment(app, delivery_mode=mode, **fields).apply([payload])
 
     assert told in str(raised.value)
+    assert f"at stage {stage!r}" in str(raised.value)
     assert "payment.processed" in str(raised.value)
     assert ("would be lost" if mode == "fast" else "would be a dead letter") in str(raised.value)
 
@@ -381,8 +376,6 @@ def test_an_event_in_the_caller_s_transaction_is_recorded(shop: Shop, domain_eve
 
 
 def test_an_event_in_an_asynchronous_transaction_is_recorded(shop: Shop, domain_events: RecordedEvents) -> None:
-    import asyncio
-
     asyncio.run(_publish(shop[1]))
 
     domain_events.assert_published("payment.flagged", score=0.97)
