@@ -18,6 +18,7 @@ from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.event import new_event_id
 from celery_tasker_events.event_type import EventType
 from celery_tasker_events.outcome import OutcomeKind, Snapshot, idempotency_key, observe
+from celery_tasker_events.process import current_diversion
 from celery_tasker_events.propagation import workflow_of
 from celery_tasker_events.running import running_step
 from celery_tasker_events.telemetry.log import current_error_fields, logger
@@ -183,11 +184,13 @@ class PublishesByHand(ABC):
                 bound = dataclasses.replace(bound, confirm=True)
             publication = _publication(bound, payload, correlation_id, idempotency_key)
             return publication.event_id if self.put(publication) else None
-        except Exception:
+        except Exception as error:
             name = event_name.name if isinstance(event_name, EventType) else event_name
             fields = {"event_name": name, "namespace": namespace, "correlation_id": correlation_id}
             extra = {**fields, **current_error_fields()}
             logger.warning("Domain event %r was not published by hand", name, exc_info=True, extra=extra)
+            if (diversion := current_diversion()) is not None:
+                diversion.refused(name, error)
             return None
 
     def _write(

@@ -46,5 +46,8 @@ class Diversion(Protocol):
     def stamped(self, publication: Publication) -> Publication:
         """Return the publication with the time and the place that it is to have."""
 
+    def refused(self, event_name: str, error: BaseException) -> None:
+        """An event was published by hand in a way that there is not."""
+
     def failed(self, draft: Draft, error: BaseException) -> None:
         """An event could not be published."""

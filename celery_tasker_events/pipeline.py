@@ -32,7 +32,7 @@ class Pipeline:
         counters: Counters,
         telemetry: Telemetry | None = None,
         max_event_bytes: int | None = None,
-        on_failure: Callable[[Draft, BaseException], None] = lambda draft, error: None,
+        on_failure: Callable[[Draft, BaseException], None] | None = None,
     ) -> None:
         self._on_failure = on_failure
         self._max_event_bytes = max_event_bytes
@@ -72,7 +72,8 @@ class Pipeline:
         declaration, fields = draft.bound.declaration, draft.fields()
         log_fields = {**fields, "delivery_mode": declaration.delivery_mode.value}
         parked = declaration.delivery_mode.reaches_pgmq
-        self._on_failure(draft, error)
+        if self._on_failure is not None:
+            self._on_failure(draft, error)
         self._reporter.failed(draft, error, log_fields, "; it is parked as a dead letter" if parked else "")
         if parked:
             record = Record.of_event(draft.outcome, draft.bound, fields["event_id"], draft.idempotency_key)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from celery import Celery, Task
 
     from celery_tasker_events.bus.stream import EventStream
+    from celery_tasker_events.diversion import Diversion
     from celery_tasker_events.durable.spool.spool import Spool
     from celery_tasker_events.record import EventReference
     from celery_tasker_events.runtime import Runtime
@@ -356,7 +357,7 @@ class DomainEvents(PublishesByHand):
     def _current_runtime(self) -> Runtime:
         return self._process.current()
 
-    def _make_runtime(self) -> Runtime:
+    def _make_runtime(self, diversion: Diversion | None) -> Runtime:
         # Imported here, with the lock held for which a fork waits: psycopg and the rest are for processes that publish.
         from celery_tasker_events.runtime import Runtime
 
@@ -370,7 +371,7 @@ class DomainEvents(PublishesByHand):
                 raise ConfigurationError(f"the app that declared {reference.event_name!r} is gone")
             return plugin.catalog.find(reference)
 
-        return Runtime(self.settings, self._subscribers, find, self.tally.sheet, current_diversion())
+        return Runtime(self.settings, self._subscribers, find, self.tally.sheet, diversion)
 
     def _set_up_logging(self) -> None:
         if self.settings.log_format == "json":

@@ -27,16 +27,17 @@ class ProcessRuntime:
     """Holds the runtime that one plugin has in this process. A forked child has none at first.
 
     Args:
-        make: Makes a runtime.
+        make: Makes a runtime, with what stands at the ends of its paths if that is not Postgres and the bus.
         drain_timeout: Seconds that draining may take, if its caller does not say.
         lock: Held while the runtime is made or replaced.
     """
 
-    def __init__(self, make: Callable[[], Runtime], drain_timeout: Callable[[], float], lock: ForkLock) -> None:
+    def __init__(self, make: Callable[[Diversion | None], Runtime], drain_timeout: Callable[[], float], lock: ForkLock) -> None:
         self._make = make
         self._drain_timeout = drain_timeout
         self._lock = lock
         self._runtime: Runtime | None = None
+        self._diversion: Diversion | None = None
         self._keep_from_orphanage: Callable[[], object] = lambda: None
         self._closing: list[Runtime] = []
         self._inherited: list[Runtime] = []
@@ -47,7 +48,8 @@ class ProcessRuntime:
         with self._lock:
             if self._runtime is None:
                 close_orphans()
-                self._runtime = self._make()
+                self._diversion = current_diversion()
+                self._runtime = self._make(self._diversion)
                 self._keep_from_orphanage = leave_to_itself(self, self._runtime, self._drain_timeout())
                 _drain_before_end_of_child(self)
             return self._runtime
@@ -103,9 +105,15 @@ class ProcessRuntime:
         self._ended = True
         self.close(None)
 
-    def lay_aside(self) -> Runtime | None:
-        """Go on with a new runtime; return the one there is, for :meth:`resume`. All that it accepted is made into events."""
+    def lay_aside(self, diversion: Diversion) -> Runtime | None:
+        """Go on with a new runtime; return the one there is, for :meth:`resume`. All that it accepted is made into events.
+
+        Args:
+            diversion: What the new one is made with. If another thread has made it already, nothing is laid aside.
+        """
         with self._lock:
+            if self._diversion is diversion:
+                return None
             runtime, self._runtime = self._runtime, None
             self._keep_from_orphanage()
             self._keep_from_orphanage = lambda: None
@@ -120,6 +128,7 @@ class ProcessRuntime:
                 self._closing.append(self._runtime)
                 self._keep_from_orphanage()
             self._runtime = runtime
+            self._diversion = current_diversion()
             if runtime is not None:
                 self._keep_from_orphanage = leave_to_itself(self, runtime, self._drain_timeout())
         self._close_all(self._deadline(None))
@@ -176,8 +185,8 @@ def diverted(diversion: Diversion) -> Iterator[None]:
 
     What was accepted before goes where it was going. At the end what was accepted inside is drained.
     """
-    before = {process: process.lay_aside() for process in list(_processes)}
     _diversions.append(diversion)
+    before = {process: process.lay_aside(diversion) for process in list(_processes)}
     try:
         yield
     finally:

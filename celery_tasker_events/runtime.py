@@ -90,8 +90,8 @@ class Runtime:
         self.transactional = TransactionalPublisher(form, self.counters, self._telemetry, limit)
         bus = diversion.bus(self._bus) if diversion else self._bus
         router = Router(bus, self._durable, form, self.counters, limit)
-        failures = {"on_failure": diversion.failed} if diversion else {}
-        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry, limit, **failures)
+        on_failure = diversion.failed if diversion else None
+        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry, limit, on_failure)
         self._dispatcher = Dispatcher(
             pipeline.publish,
             # A test may well publish faster than one thread follows, and nothing of it may be missing.

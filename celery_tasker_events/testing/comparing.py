@@ -56,10 +56,11 @@ def list_of(recorded: Iterable[Recorded]) -> list[str]:
 
 def told_letter(letter: DeadLetter) -> list[str]:
     """Return lines that say why an event was not published."""
-    parked = "lost" if letter.delivery_mode == "fast" else "a dead letter"
+    parked = "lost" if letter.delivery_mode in (None, "fast") else "a dead letter"
+    mode = "by hand" if letter.delivery_mode is None else letter.delivery_mode
     error = letter.error
     lines = [
-        f"  {letter.event_name} ({letter.delivery_mode}) would be {parked} in production, at stage {letter.stage!r}:",
+        f"  {letter.event_name} ({mode}) would be {parked} in production, at stage {letter.stage!r}:",
         f"    {type(error).__name__}: {error}",
     ]
     if isinstance(error, SchemaViolation) and error.rule is not None:

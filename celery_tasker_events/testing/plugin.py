@@ -83,7 +83,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
         if (end := item.stash.get(_END, None)) is not None:
             del item.stash[_END], item.stash[_EVENTS]
             # A test fails once: dead letters stand in its report already.
-            with contextlib.suppress(AssertionError) if item.stash.get(_FAILED, False) else _without_traceback():
+            with contextlib.suppress(AssertionError) if item.stash[_FAILED] else _without_traceback():
                 end.close()
 
 
@@ -101,6 +101,8 @@ def _begin(item: pytest.Item) -> RecordedEvents:
         return begun
     from celery_tasker_events.testing.recorded_events import recorded
 
+    # Some plugins run a test again that has failed.
+    item.stash[_FAILED] = False
     end = contextlib.ExitStack()
     events = item.stash[_EVENTS] = end.enter_context(recorded())
     item.stash[_END] = end

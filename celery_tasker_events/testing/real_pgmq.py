@@ -122,6 +122,8 @@ class _ToDatabase:
     def stamped(self, publication: Publication) -> Publication:
         return publication
 
+    def refused(self, event_name: str, error: BaseException) -> None: ...
+
     def failed(self, draft: Draft, error: BaseException) -> None: ...
 
 

@@ -32,13 +32,15 @@ class DeadLetter:
     """An event that could not be published. In production a durable one is parked, and a fast one is lost.
 
     Attributes:
+        namespace: None if ``events.publish`` was called in a way that there is not; such an event is lost.
+        delivery_mode: None then, too.
         stage: Where on its way, such as ``"schema"``; the names are those of dead letters in the queue.
         payload_text: As much of the payload as there was, as JSON text.
     """
 
     event_name: str
-    namespace: str
-    delivery_mode: str
+    namespace: str | None
+    delivery_mode: str | None
     stage: str
     error: BaseException
     payload_text: str | None
@@ -112,6 +114,10 @@ class Recorder:
         )
         return publication._replace(outcome=stamped)
 
+    def refused(self, event_name: str, error: BaseException) -> None:
+        with self._lock:
+            self._dead_letters.append(DeadLetter(event_name, None, None, "publish", error, None))
+
     def failed(self, draft: Draft, error: BaseException) -> None:
         declaration = draft.bound.declaration
         letter = DeadLetter(
@@ -133,7 +139,7 @@ class Recorder:
         with self._lock:
             self._recorded.setdefault(event.event_id, Recorded(event, mode)).message = content
 
-    def refused(self, message: DurableMessage, error: BaseException) -> None:
+    def unstorable(self, message: DurableMessage, error: BaseException) -> None:
         """Postgres would refuse the message."""
         fields = message.fields
         letter = DeadLetter(
@@ -170,7 +176,7 @@ class _DurableEnd:
             try:
                 message.check_storable()
             except NotSerialisable as error:
-                self._recorder.refused(message, error)
+                self._recorder.unstorable(message, error)
                 message.trail.failed("postgres", error)
             else:
                 self._recorder.sent(message)
