@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.building import Publication
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
 from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.by_hand import PublishesByHand
+from celery_tasker_events.canvas import build_canvas, find_template
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.declaration import DeclarationError, EventDeclaration
@@ -33,7 +34,7 @@ from celery_tasker_events.telemetry.tally import Tally
 from celery_tasker_events.telemetry.totals import EventSeries, Totals
 
 if TYPE_CHECKING:
-    from celery import Celery, Task
+    from celery import Celery, Signature, Task
 
     from celery_tasker_events.bus.stream import EventStream
     from celery_tasker_events.diversion import Diversion
@@ -215,6 +216,41 @@ class DomainEvents(PublishesByHand):
             logger.warning("No task template is named %r.%s", name, did_you_mean(name, known))
         with sending(workflow=name, correlation_id=correlation_id):
             yield
+
+    def canvas(
+        self,
+        workflow: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        steps: Mapping[str, Mapping[str, Any]] | None = None,
+        version: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Signature:
+        """Build the Celery canvas that a template's ``dependencies`` describe; send it with ``apply_async``, once.
+
+        A step that depends on another one gets its result as first argument, one that depends on several a list of theirs in
+        the order of its ``dependencies``. The events of all steps have one ``task_uuid``, one correlation id and this workflow.
+
+        Args:
+            workflow: ``namespace/name`` of a task template, such as ``"payments/credit_card_payment"``.
+            args: Arguments of each step that depends on none.
+            kwargs: Keyword arguments of these.
+            steps: What is particular to a step, by its name: its own ``args`` and ``kwargs``, after the results that it gets,
+                ``immutable`` (it gets none), and execution options such as ``queue``, ``priority`` or ``countdown``.
+            version: Refuse the template if it has another one.
+            correlation_id: By default that of the block or the step in which this is called, else the new ``task_uuid``.
+
+        Returns:
+            A signature of Celery's: a task, chain, group or chord.
+
+        Raises:
+            ConfigurationError: if there is no such template, a step is no Celery task, or its dependencies are no canvas: they
+                go round in a circle, or are such as chains, groups and chords can't say.
+        """
+        catalog = self.catalog
+        template = find_template(catalog.templates, workflow, version)
+        return build_canvas(self.app, template, args, kwargs or {}, steps or {}, correlation_id)
 
     @contextlib.contextmanager
     def correlation(self, correlation_id: str) -> Iterator[None]:
