@@ -1,0 +1,1 @@
+"""Orders: a Django app."""
