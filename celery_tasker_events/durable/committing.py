@@ -127,14 +127,18 @@ class Committer:
                 logger.exception("Events are published, but could not all be told of", extra=error_fields(error))
 
     def _tell_published(self, batch: Sequence[DurableMessage], ids: dict[str, list[int]], duration_ms: float) -> None:
+        # Counted by the batch, and first: each count takes two locks, and what tells of a message may raise.
+        counts: dict[tuple[str, str, str, str], int] = {}
+        for message in batch:
+            series = _series(message)
+            counts[series] = counts.get(series, 0) + 1
+        for series, count in counts.items():
+            self._counters.add(*series, count)
         iterators: dict[str, Any] = {queue: iter(message_ids) for queue, message_ids in ids.items()}
         telling = logger.isEnabledFor(logging.INFO)
         for message in batch:
             # A trigger on the queue's table may have kept a message, and its id, back.
             message_id = next(iterators.get(message.queue, iter(())), None)
-            name = "dead_lettered" if message.is_dead_letter else "published"
-            mode = message.fields.get("delivery_mode", "durable")
-            self._counters.add(name, message.fields["event_name"], message.fields["namespace"], mode)
             message.trail.published(message_id)
             if telling:
                 logger.info(
@@ -142,6 +146,12 @@ class Committer:
                     message.fields["event_name"],
                     extra={**message.fields, "queue_name": message.queue, "message_id": message_id, "duration_ms": duration_ms},
                 )
+
+
+def _series(message: DurableMessage) -> tuple[str, str, str, str]:
+    fields = message.fields
+    name = "dead_lettered" if message.is_dead_letter else "published"
+    return name, fields["event_name"], fields["namespace"], fields.get("delivery_mode", "durable")
 
 
 def settle(message: DurableMessage, *, kept: bool) -> None:

@@ -132,6 +132,7 @@ def test_what_is_committed_is_not_sent_again_for_an_error_in_telling_of_it(dsn, 
 
     assert numbers(dsn) == list(range(20))
     assert messages(dsn, "payments", dead_letters=True) == []
+    assert writer._counters.total("published") == 20
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells which signals a thread blocks")
