@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from celery_tasker_events.bus.calling import GRACE, Caller, SubscriberTimeout
 from celery_tasker_events.bus.deduplication import SeenEvents
 from celery_tasker_events.bus.registry import SubscriberRegistry, Subscription
-from celery_tasker_events.bus.statistics import CallResult
+from celery_tasker_events.bus.statistics import CallResult, CallTally
 from celery_tasker_events.bus.streams import OpenStreams
 from celery_tasker_events.bus.subscriber import steps_of
 from celery_tasker_events.bus.suspension import MAX_TIMEOUTS, Suspensions
@@ -40,6 +40,7 @@ class _Shift:
     """
 
     calling: Subscription | None = None
+    tally: CallTally | None = None
     event: DomainEvent | None = None
     mode: str = ""
     remaining: deque[Subscription] = field(default_factory=deque)
@@ -237,7 +238,7 @@ class InProcessBus:
             shift.calling = subscription
             shift.started = time.monotonic()
             shift.due = shift.started + self._timeout
-            self._registry.book.begin(subscription)
+            shift.tally = self._registry.book.begin(subscription)
             if shift.due < self._watch_wakes:
                 self._busy.notify()
             return subscription, shift.event
@@ -299,9 +300,11 @@ class InProcessBus:
     def _count_call(self, shift: _Shift, result: CallResult) -> None:
         assert shift.calling is not None
         assert shift.event is not None
-        self._registry.book.end(shift.calling, result, time.monotonic() - shift.started)
-        self._counters.add_call(shift.calling.name, result.value)
-        name, reason = _COUNTED[result.value]
+        assert shift.tally is not None
+        value = result.value
+        self._registry.book.end(shift.tally, value, time.monotonic() - shift.started)
+        self._counters.add_call(shift.calling.name, value)
+        name, reason = _COUNTED[value]
         self._count(name, shift.event, reason, shift.mode)
 
     def _watch(self) -> None:

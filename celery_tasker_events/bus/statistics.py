@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from celery_tasker_events.bus.registry import Subscription
 
-__all__ = ["CallResult", "StatisticsBook", "SubscriberStatistics"]
+__all__ = ["CallResult", "CallTally", "StatisticsBook", "SubscriberStatistics"]
 
 
 class CallResult(Enum):
@@ -52,7 +52,9 @@ class SubscriberStatistics:
     total_time_ms: float = 0.0
 
 
-class _Tally:
+class CallTally:
+    """What one subscriber's calls have come to; the book that it is in changes it."""
+
     def __init__(self) -> None:
         self.received = 0
         # By name: an enum's hash is computed in Python each time.
@@ -66,23 +68,31 @@ class StatisticsBook:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tallies: weakref.WeakKeyDictionary[Subscription, _Tally] = weakref.WeakKeyDictionary()
+        self._tallies: weakref.WeakKeyDictionary[Subscription, CallTally] = weakref.WeakKeyDictionary()
 
-    def begin(self, subscription: Subscription) -> None:
+    def begin(self, subscription: Subscription) -> CallTally:
+        """Note that a call begins; return where its end is to be noted."""
         with self._lock:
-            tally = self._tally(subscription)
+            tally = self._tallies.get(subscription)
+            if tally is None:
+                tally = self._tallies[subscription] = CallTally()
             tally.received += 1
             tally.last_at = time.time()
+            return tally
 
-    def end(self, subscription: Subscription, result: CallResult, seconds: float) -> None:
+    def end(self, tally: CallTally, result: str, seconds: float) -> None:
+        """Note that a call has ended.
+
+        Args:
+            result: The value of its CallResult.
+        """
         with self._lock:
-            tally = self._tally(subscription)
-            tally.ended[result.value] += 1
+            tally.ended[result] += 1
             tally.seconds += seconds
 
     def of(self, subscription: Subscription) -> SubscriberStatistics:
         with self._lock:
-            tally = self._tallies.get(subscription, _Tally())
+            tally = self._tallies.get(subscription, CallTally())
             return SubscriberStatistics(
                 name=subscription.name,
                 patterns=tuple(pattern.text for pattern in subscription.patterns),
@@ -93,9 +103,3 @@ class StatisticsBook:
                 total_time_ms=tally.seconds * 1000,
                 **tally.ended,
             )
-
-    def _tally(self, subscription: Subscription) -> _Tally:
-        tally = self._tallies.get(subscription)
-        if tally is None:
-            tally = self._tallies[subscription] = _Tally()
-        return tally
