@@ -6,17 +6,19 @@ import datetime
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
+from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.event_pattern import event_pattern
 from celery_tasker_events.cli.retrying import Retrying
 from celery_tasker_events.cli.showing import as_json, row, shown
 from celery_tasker_events.cli.table import as_table, terminal_width
+from celery_tasker_events.cli.writing import format_option
 from celery_tasker_events.durable.dead_letters import DeadLetter, DeadLetters, Wanted
 from celery_tasker_events.errors import did_you_mean
 
@@ -55,10 +57,14 @@ def list_letters(database: Database, namespace: str | None, event: Pattern | Non
     """List dead letters, oldest first. Nothing is taken out of the queue, and no letter is hidden from anybody."""
     if after and namespace is None:
         raise click.UsageError("--after needs --namespace: each namespace counts its letters by itself")
-    with database.connected() as connection:
+    with ended_cleanly(), database.connected() as connection:
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
         found = list(itertools.islice(letters.outlines(_wanted(namespace, event), after, min(limit + 1, 500)), limit + 1))
+        _tell_list(found, limit, form)
+
+
+def _tell_list(found: Sequence[DeadLetter], limit: int, form: str) -> None:
     listed = found[:limit]
     if form == "json":
         click.echo(json.dumps([as_json(letter) for letter in listed], indent=2))
@@ -75,15 +81,15 @@ def list_letters(database: Database, namespace: str | None, event: Pattern | Non
 @dlq.command(name="show")
 @database_option
 @_NAMESPACE
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 @click.argument("message_id", metavar="MSG_ID", type=int)
 def show(database: Database, namespace: str | None, form: str, message_id: int) -> None:
     """Show one dead letter with all that it keeps."""
-    with database.connected() as connection:
+    with ended_cleanly(), database.connected() as connection:
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
         letter = _one(letters, message_id, namespace)
-    click.echo(json.dumps(as_json(letter, whole=True), indent=2) if form == "json" else shown(letter))
+        click.echo(json.dumps(as_json(letter, whole=True), indent=2) if form == "json" else shown(letter))
 
 
 @dlq.command(name="retry")
@@ -92,6 +98,7 @@ def show(database: Database, namespace: str | None, form: str, message_id: int) 
 @_EVENT
 @click.option("--all", "everything", is_flag=True, help="All letters of the namespace, or of all namespaces.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done; no publisher is asked.")
+@format_option
 @click.argument("message_ids", metavar="[MSG_ID]...", type=int, nargs=-1)
 @click.pass_context
 def retry(
@@ -101,6 +108,7 @@ def retry(
     event: Pattern | None,
     everything: bool,
     dry_run: bool,
+    form: str,
     message_ids: tuple[int, ...],
 ) -> None:
     """Publish events after all, with the event id, the idempotency key and the time that they had.
@@ -111,14 +119,22 @@ def retry(
     """
     if bool(message_ids) == (everything or event is not None):
         raise click.UsageError("say which: MSG_ID..., --event PATTERN, or --all")
-    with database.connected() as connection:
+    with ended_cleanly(), database.connected() as connection:
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
         chosen = _chosen(letters, message_ids, _wanted(namespace, event))
         retrying = Retrying(ctx, letters, dry_run=dry_run)
+        told = []
         for letter in chosen:
-            click.echo(retrying.retry(letter))
-    click.echo(retrying.summary())
+            retried = retrying.retry(letter)
+            if form == "json":
+                told.append(retried.as_json())
+            else:
+                click.echo(retried)
+        if form == "json":
+            click.echo(json.dumps({"dry_run": dry_run, "done": retrying.done, "left": retrying.left, "letters": told}))
+        else:
+            click.echo(retrying.summary())
     if retrying.left:
         ctx.exit(1)
 
@@ -129,6 +145,7 @@ def retry(
 @_EVENT
 @click.option("--older-than", metavar="AGE", callback=_age, help="Only letters older than this, such as 12h or 30d.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@format_option
 @click.argument("message_ids", metavar="[MSG_ID]...", type=int, nargs=-1)
 def purge(
     database: Database,
@@ -136,21 +153,22 @@ def purge(
     event: Pattern | None,
     older_than: datetime.timedelta | None,
     yes: bool,
+    form: str,
     message_ids: tuple[int, ...],
 ) -> None:
     """Delete dead letters for good: those named, or all that the options leave."""
     if message_ids and (event is not None or older_than is not None):
         raise click.UsageError("MSG_ID... goes without --event and --older-than")
     wanted = _wanted(namespace, event, older_than)
-    with database.connected() as connection:
+    with ended_cleanly(), database.connected() as connection:
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
         named = [_one(letters, message_id, namespace) for message_id in message_ids]
         count = len(named) if message_ids else letters.count(wanted)
         if count and not yes:
-            click.confirm(f"Delete {_number(count)} for good?", abort=True)
+            click.confirm(f"Delete {_number(count)} for good?", abort=True, err=form == "json")
         deleted = sum(letters.delete(letter) for letter in named) if message_ids else letters.purge(wanted)
-    click.echo(f"{_number(deleted)} deleted")
+        click.echo(json.dumps({"deleted": deleted}) if form == "json" else f"{_number(deleted)} deleted")
 
 
 def _wanted(namespace: str | None, event: Pattern | None, older_than: datetime.timedelta | None = None) -> Wanted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import click
 import psycopg
 
@@ -13,39 +15,66 @@ from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.plugin import DomainEvents
 from celery_tasker_events.rerun import NotPublishable, Rerun
 
-__all__ = ["Retrying"]
+__all__ = ["Retried", "Retrying"]
+
+
+class Retried(NamedTuple):
+    """What became of one letter.
+
+    Attributes:
+        stays: Whether its event can't be published.
+        what: What was done, or why it stays.
+    """
+
+    letter: DeadLetter
+    stays: bool
+    what: str
+
+    def __str__(self) -> str:
+        letter = self.letter
+        name = f"{letter.namespace} {letter.message_id} {letter.event_name}".rstrip()
+        return printable(f"{name}: {'stays: ' if self.stays else ''}{self.what}")
+
+    def as_json(self) -> dict[str, Any]:
+        letter = self.letter
+        named = {"namespace": letter.namespace, "message_id": letter.message_id, "event_name": letter.event_name}
+        return {**named, "stays": self.stays, "what": self.what}
 
 
 class Retrying:
-    """Attributes: ``left`` is how many letters stay because their events can't be published."""
+    """Publishes, and counts.
+
+    Attributes:
+        done: How many events were published, or would be.
+        left: How many letters stay because their events can't be published.
+    """
 
     def __init__(self, ctx: click.Context, letters: DeadLetters, *, dry_run: bool) -> None:
         self._ctx = ctx
         self._letters = letters
         self._dry_run = dry_run
         self._rerun: Rerun | None = None
-        self._done = 0
+        self.done = 0
         self.left = 0
 
-    def retry(self, letter: DeadLetter) -> str:
-        """Publish the event; return what became of it, as a line.
+    def retry(self, letter: DeadLetter) -> Retried:
+        """Publish the event; return what became of it.
 
         Raises:
             psycopg.OperationalError: if the database can't be used any more.
         """
-        name = f"{letter.namespace} {letter.message_id} {letter.event_name}".rstrip()
         try:
-            return printable(f"{name}: {self._would(letter) if self._dry_run else self._publish(letter)}")
+            return Retried(letter, False, self._would(letter) if self._dry_run else self._publish(letter))
         except NotPublishable as error:
             self.left += 1
-            return printable(f"{name}: stays: {error}")
+            return Retried(letter, True, str(error))
 
     def summary(self) -> str:
-        return f"{self._done} {'to publish' if self._dry_run else 'published'}, {self.left} left"
+        return f"{self.done} {'to publish' if self._dry_run else 'published'}, {self.left} left"
 
     def _would(self, letter: DeadLetter) -> str:
         self._check(letter)
-        self._done += 1
+        self.done += 1
         return "would be sent as it is" if letter.kept == "message" else "would be made again by the app, and sent"
 
     def _publish(self, letter: DeadLetter) -> str:
@@ -59,7 +88,7 @@ class Retrying:
             raise NotPublishable(f"Postgres: {type(error).__name__}: {error}") from error
         if sent is None:
             return "somebody else has taken care of it"
-        self._done += 1
+        self.done += 1
         return f"published as message {sent} of {message.queue}"
 
     def _check(self, letter: DeadLetter) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Sequence
 
 import click
 import psycopg
 
 from celery_tasker_events.cli.app import sound_plugin_of
+from celery_tasker_events.cli.writing import format_option
 from celery_tasker_events.declaration import namespace_problem
 from celery_tasker_events.durable.pool import connect
-from celery_tasker_events.durable.queues import set_up
+from celery_tasker_events.durable.queues import SetupReport, set_up
 from celery_tasker_events.durable.readiness import queues_by_dsn
 from celery_tasker_events.errors import DatabaseNotReady
 from celery_tasker_events.settings import masked_dsn
@@ -32,8 +34,9 @@ _NEEDS = (
     multiple=True,
     help="Create this namespace's queues too, of events that nobody declares; repeatable.",
 )
+@format_option
 @click.pass_context
-def setup(ctx: click.Context, dsn: str | None, namespaces: Sequence[str]) -> None:
+def setup(ctx: click.Context, dsn: str | None, namespaces: Sequence[str], form: str) -> None:
     """Install PGMQ where it is missing and create the declared queues. Safe to repeat, and to run twice at once."""
     for namespace in namespaces:
         if problem := namespace_problem(namespace):
@@ -44,20 +47,28 @@ def setup(ctx: click.Context, dsn: str | None, namespaces: Sequence[str]) -> Non
     by_dsn = queues_by_dsn(settings, {*declared, *namespaces}) or {dsn: set() for dsn in settings.dsns}
     if not by_dsn:
         raise click.UsageError("no database: set tasker_events_dsn in the app's configuration or give --dsn")
+    reports = []
     for place, queues in by_dsn.items():
-        if len(by_dsn) > 1:
+        if len(by_dsn) > 1 and form == "text":
             click.echo(f"{masked_dsn(place)}:")
-        _set_up(place, queues)
+        reports.append({"database": masked_dsn(place), **dataclasses.asdict(report := _set_up(place, queues))})
+        if form == "text":
+            _tell(report)
+    if form == "json":
+        click.echo(json.dumps(reports))
 
 
-def _set_up(dsn: str, queues: Collection[str]) -> None:
+def _set_up(dsn: str, queues: Collection[str]) -> SetupReport:
     try:
         with connect(dsn) as connection:
-            report = set_up(connection, queues)
+            return set_up(connection, queues)
     except psycopg.errors.InsufficientPrivilege as error:
         raise click.ClickException(f"setting up {masked_dsn(dsn)} failed: {error.diag.message_primary}. {_NEEDS}") from error
     except (psycopg.Error, DatabaseNotReady) as error:
         raise click.ClickException(f"setting up {masked_dsn(dsn)} failed: {error}") from error
+
+
+def _tell(report: SetupReport) -> None:
     click.echo(f"PGMQ: installed as {report.installed}" if report.installed else "PGMQ: was installed already")
     for queue in report.created:
         click.echo(f"queue {queue}: created")

@@ -13,6 +13,7 @@ import click
 
 from celery_tasker_events.cli.app import sound_plugin_of
 from celery_tasker_events.cli.table import as_table, terminal_width
+from celery_tasker_events.cli.writing import format_option
 from celery_tasker_events.durable.spool.place import spool_path
 from celery_tasker_events.durable.spool.report import clear, events_by_owner, spool_totals, waiting
 from celery_tasker_events.errors import SpoolUnusable
@@ -49,8 +50,9 @@ def show(ctx: click.Context, output: str) -> None:
 
 @spool.command(name="flush")
 @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait for Postgres.")
+@format_option
 @click.pass_context
-def flush(ctx: click.Context, timeout: float) -> None:
+def flush(ctx: click.Context, timeout: float, form: str) -> None:
     """Publish what processes left there that do not run any more. Running ones publish theirs themselves."""
     plugin = sound_plugin_of(ctx)
     paths = _paths(plugin)
@@ -65,26 +67,31 @@ def flush(ctx: click.Context, timeout: float) -> None:
         plugin.close(0)
     except SpoolUnusable as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{orphaned - left} events published or parked as dead letters")
-    if running:
-        click.echo(f"{sum(running.values())} events wait for processes that are running: they publish them themselves")
+    if form == "json":
+        click.echo(json.dumps({"done": orphaned - left, "running": sum(running.values()), "left": left}))
+    else:
+        click.echo(f"{orphaned - left} events published or parked as dead letters")
+        if running:
+            click.echo(f"{sum(running.values())} events wait for processes that are running: they publish them themselves")
     if left:
         raise click.ClickException(f"{left} events are still there: Postgres did not take them within {timeout:g} s")
 
 
 @spool.command(name="clear")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@format_option
 @click.pass_context
-def clear_command(ctx: click.Context, yes: bool) -> None:
+def clear_command(ctx: click.Context, yes: bool, form: str) -> None:
     """Throw away all that waits there. These events are lost."""
     paths = _paths(sound_plugin_of(ctx))
     try:
         events = sum(spool_totals(path).events for path in paths)
         if events and not yes:
-            click.confirm(f"Throw away {events} events in {', '.join(map(str, paths))}?", abort=True)
-        click.echo(f"{sum(map(clear, paths))} events thrown away")
+            click.confirm(f"Throw away {events} events in {', '.join(map(str, paths))}?", abort=True, err=form == "json")
+        thrown_away = sum(map(clear, paths))
     except SpoolUnusable as error:
         raise click.ClickException(str(error)) from error
+    click.echo(json.dumps({"thrown_away": thrown_away}) if form == "json" else f"{thrown_away} events thrown away")
 
 
 def _found(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a command's document goes: to stdout, or to the file that ``--output`` names."""
+"""How a command tells its result: as text or JSON, on stdout or in the file that ``--output`` names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
-__all__ = ["write"]
+__all__ = ["format_option", "write"]
+
+#: Gives a command ``--format``, and its function the argument ``form``.
+format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
 def write(text: str, output: Path | None) -> None:

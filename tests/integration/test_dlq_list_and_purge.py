@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import islice
 from typing import Any
 
@@ -15,7 +17,7 @@ from queues import messages
 
 from celery_tasker_events.cli.main import main
 from celery_tasker_events.durable import dead_letter_sql
-from celery_tasker_events.durable.dead_letters import DeadLetters
+from celery_tasker_events.durable.dead_letters import PAGE, DeadLetters
 from celery_tasker_events.durable.pool import connect
 
 # List and show
@@ -159,6 +161,15 @@ def test_purge_asks_first(dsn, open_shop):
     assert letters(dsn) == []
 
 
+def test_json_of_a_purge_is_alone_on_stdout(dsn, open_shop):
+    open_shop().pay({"total": 1}, {"total": 2})
+
+    result = run_alone(dsn, "purge", "--format", "json", input="y\n")
+
+    assert json.loads(result.stdout) == {"deleted": 2}
+    assert "Delete 2 dead letters for good?" in result.stderr
+
+
 def test_purge_deletes_what_the_options_leave_and_nothing_else(dsn, open_shop):
     shop = open_shop()
     shop.pay({"total": 1}, {"total": 2}, {"total": 3})
@@ -184,15 +195,45 @@ def test_purge_deletes_what_the_options_leave_and_nothing_else(dsn, open_shop):
     assert run_alone(dsn, "purge", "--yes").output == "2 dead letters deleted\n"
 
 
-def test_many_are_purged_in_parts(dsn):
+def test_many_are_purged_in_parts_each_of_them_a_transaction(dsn):
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("select pgmq.create('many_domain_events_dlq')")
         connection.execute(
             "insert into pgmq.q_many_domain_events_dlq (vt, message) select now(), '{}' from generate_series(1, 1234) n"
         )
+        connection.execute(
+            "create table parts "
+            "(at timestamptz default clock_timestamp(), transaction xid8 default pg_current_xact_id(), size int);"
+            "create function note() returns trigger language plpgsql as "
+            "'begin insert into parts (size) select count(*) from gone; return null; end';"
+            "create trigger note after delete on pgmq.q_many_domain_events_dlq referencing old table as gone "
+            "for each statement execute function note()"
+        )
 
     assert run_alone(dsn, "purge", "--yes").output == "1234 dead letters deleted\n"
     assert messages(dsn, "many", dead_letters=True) == []
+    with psycopg.connect(dsn) as connection:
+        parts = connection.execute("select size, count(*) over (partition by transaction) from parts order by at").fetchall()
+    assert parts == [(PAGE, 1), (PAGE, 1), (1234 - 2 * PAGE, 1)]
+
+
+def test_where_there_is_no_letter_all_is_well(dsn):
+    for arguments in (["list"], ["retry", "--all"], ["retry", "--event", "*"], ["purge"]):
+        assert run_alone(dsn, *arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "1"], ["retry", "--all", "--dry-run"]], ids=lambda command: command[0])
+def test_it_ends_as_other_programs_when_nobody_reads_any_more(dsn, command):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("select pgmq.create('many_domain_events_dlq')")
+        connection.execute("select pgmq.send('many_domain_events_dlq', '{\"kept\": \"message\"}')")
+    program = [sys.executable, "-c", "from celery_tasker_events.cli.main import main; main()", "dlq", *command, "--dsn", dsn]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == 141
 
 
 # What is told where it can't be done

@@ -54,6 +54,25 @@ def test_what_violated_its_schema_is_published_by_mended_code_as_the_same_event(
     assert event["metadata"]["step_uuid"] == letter["step_uuid"]
 
 
+def test_json_tells_what_became_of_each_letter(dsn, open_shop):
+    open_shop().pay({"total": 1}, 1j)
+
+    told = [open_shop(schema=None).run("retry", "--all", "--format", "json", *more) for more in (["--dry-run"], [])]
+
+    assert [result.exit_code for result in told] == [1, 1]
+    would, did = [json.loads(result.stdout) for result in told]
+    assert [(said["dry_run"], said["done"], said["left"]) for said in (would, did)] == [(True, 1, 1), (False, 1, 1)]
+    assert would["letters"][0]["what"] == "would be made again by the app, and sent"
+    assert did["letters"][0] == {
+        "namespace": "payments",
+        "message_id": 1,
+        "event_name": "payment.processed",
+        "stays": False,
+        "what": "published as message 1 of payments_domain_events",
+    }
+    assert did["letters"][1]["stays"] is True
+
+
 def test_a_retried_event_differs_in_nothing_from_one_that_was_right_at_once(dsn, open_shop):
     shop = open_shop(schema=None)
     shop.pay({"total": 1})

@@ -63,10 +63,14 @@ def test_a_bad_namespace_is_told(bare_dsn):
 
 
 def test_it_may_be_repeated(bare_dsn):
-    finished(setup_command(dsn=bare_dsn))
+    _, first = finished(setup_command("--format", "json", dsn=bare_dsn))
 
     code, output = finished(setup_command(dsn=bare_dsn))
 
+    [told] = json.loads(first)
+    assert told["installed"].startswith("SQL ")
+    assert (set(told["created"]), told["existing"]) == (QUEUES, [])
+    assert conninfo_to_dict(bare_dsn)["dbname"] in told["database"]
     assert code == 0, output
     assert "PGMQ: was installed already" in output
     assert "queue payments_domain_events: existed already" in output

@@ -67,9 +67,10 @@ def test_flush_publishes_what_was_left(run, left_behind):
 
 def test_flush_says_when_postgres_is_still_away(run):
     run(NOWHERE)
-    flushed = run(NOWHERE, "flush", "--timeout", "1")
+    flushed = run(NOWHERE, "flush", "--timeout", "1", "--format", "json")
 
     assert flushed.returncode == 1
+    assert json.loads(flushed.stdout) == {"done": 0, "running": 0, "left": 10}
     assert "10 events are still there: Postgres did not take them within 1 s" in flushed.stderr
     assert "Traceback" not in flushed.stderr
 
@@ -96,6 +97,7 @@ def test_clear_asks_first(run):
     assert run(NOWHERE, "clear").returncode == 1
     assert json.loads(run(NOWHERE, "show", "--format", "json").stdout)[0]["events"] == 10
     assert run(NOWHERE, "clear", "--yes").stdout == "10 events thrown away\n"
+    assert json.loads(run(NOWHERE, "clear", "--format", "json").stdout) == {"thrown_away": 0}
     assert json.loads(run(NOWHERE, "show", "--format", "json").stdout)[0]["events"] == 0
 
 

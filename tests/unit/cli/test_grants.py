@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -56,6 +57,15 @@ def test_names_are_quoted_and_each_role_gets_its_own_rights(run_alone: Any) -> N
     assert not [line for line in lines if "delete" in line and 'Wor""ker' in line]
     assert lines[2] == "begin;"
     assert lines[-1] == "commit;"
+
+
+def test_json_has_the_same_sql(run_alone: Any) -> None:
+    arguments = ("grants", "--consumer", "reader", "--namespace", "payments")
+
+    told = json.loads(run_alone(*arguments, "--format", "json").output)
+
+    assert told.pop("sql") + "\n" == run_alone(*arguments).output
+    assert told == {"publishers": [], "consumers": ["reader"], "queues": ["payments_domain_events"]}
 
 
 def test_a_role_that_is_not_asked_for_is_not_in_it(run_alone: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,13 @@ def test_a_wrong_template_is_told(run_alone: Any, write_template: Any) -> None:
 
     assert result.exit_code == 1
     assert "bad.yaml:6: event 'payment.processed': invalid JSON Schema" in result.stderr
+
+
+def test_json_has_the_module_in_it(run_alone: Any, write_template: Any) -> None:
+    write_template(TEMPLATE, "template.yaml")
+
+    told = json.loads(run_alone("types", "--format", "json", "--pydantic", "template.yaml").output)
+    written = json.loads(run_alone("types", "--format", "json", "--output", "events.py", "template.yaml").output)
+
+    assert told == {"pydantic": True, "output": None, "module": run_alone("types", "--pydantic", "template.yaml").output}
+    assert (written["output"], written["module"]) == ("events.py", Path("events.py").read_text())
