@@ -36,6 +36,15 @@ QUEUE = "day_of_a_shop"
 #: Seconds without any new event after which the day is over, or stuck.
 PATIENCE = 120
 
+#: Events that the consumer or the forwarder holds at most: so many may come again when it is killed, or loses Postgres.
+HELD = 20
+
+#: What goes wrong, how many times.
+TROUBLES = {"forwarder killed": 5, "Postgres restarted": 1, "Postgres crashed": 1, "RabbitMQ restarted": 1}
+
+#: How many events may come again: on the way to the consumer Postgres went twice, on that to RabbitMQ all of it went.
+MOST_REPEATED = {"consumed": 2 * HELD, "forwarded": sum(TROUBLES.values()) * HELD}
+
 #: After which part of the events that RabbitMQ's reader has seen the forwarder is killed.
 KILLS = (0.10, 0.25, 0.45, 0.65, 0.85)
 
@@ -132,10 +141,11 @@ def play(payments: int, folder: Path, *, quiet: bool = False) -> Outcome:
         lease = "120" if quiet else "5"
         main = "from celery_tasker_events.cli.main import main; main()"
         forward = [python, "-c", main, "forward", "exports", "--dsn", dsn, "--to", rabbitmq.url, "--queue", QUEUE]
-        forwarder = Program([*forward, "--archive", "--visibility-timeout", lease], folder / "forwarder.log")
+        options = ["--archive", "--visibility-timeout", lease, "--batch-size", str(HELD)]
+        forwarder = Program([*forward, *options], folder / "forwarder.log")
         programs = [
             Program([python, str(DAY / "read.py"), rabbitmq.url, QUEUE, str(forwarded)], folder / "reader.log"),
-            Program([python, str(DAY / "consume.py"), dsn, str(consumed), lease], folder / "consumer.log"),
+            Program([python, str(DAY / "consume.py"), dsn, str(consumed), lease, str(HELD)], folder / "consumer.log"),
             forwarder,
         ]
         for program in programs:
@@ -254,4 +264,9 @@ if __name__ == "__main__":
     pairs = ((outcome.consumed, "payments"), (outcome.forwarded, "exports"))
     ordered = all(side.in_order == outcome.committed[name].in_order for side, name in pairs)
     print("in the order of each workflow" if ordered else f"THE ORDER IS WRONG: {where}")
-    sys.exit(not (complete and ordered))
+    repeated = {name: getattr(outcome, name).repeated for name in MOST_REPEATED}
+    bounded = all(repeated[name] <= most for name, most in MOST_REPEATED.items())
+    print("seen again no more often than may be" if bounded else f"SEEN AGAIN TOO OFTEN, {repeated}: {where}")
+    troubled = outcome.figures["troubles"] == TROUBLES
+    print("all went wrong that was to go wrong" if troubled else f"NOT ALL WENT WRONG THAT WAS TO: {where}")
+    sys.exit(not (complete and ordered and bounded and troubled))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from celery_tasker_events.cli.main import main
 from celery_tasker_events.envelope import read
 from celery_tasker_events.envelope.registry import NAMES, by_name
 from celery_tasker_events.errors import ConfigurationError
@@ -130,26 +135,89 @@ def test_a_message_with_any_value_in_any_place(name: str, data: st.DataObject) -
         is_well_typed(read(message))
 
 
+#: A template, and the line and the words with which it is refused.
 HOSTILE = {
-    "object tag": "name: !!python/object/apply:os.system ['touch hacked']",
-    "billion laughs": "a: &a [x, x, x, x]\n"
-    + "".join(f"{c}: &{c} [{', '.join(f'*{p}' for _ in range(9))}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
-    "deep": "[" * 5000,
-    "remote schema": TEMPLATE.replace("type: number", "$ref: 'http://127.0.0.1:1/schema.json'"),
-    "local file schema": TEMPLATE.replace("type: number", "$ref: 'file:///etc/passwd'"),
+    "object tag": ("name: !!python/object/apply:os.system ['touch hacked']", 1, "python/object/apply:os.system is not allowed"),
+    "module tag": (f"{TEMPLATE}description: !!python/module:antigravity\n", 12, "python/module:antigravity is not allowed"),
+    "billion laughs": (
+        "a: &a [x, x, x, x]\n"
+        + "".join(f"{c}: &{c} [{', '.join(f'*{p}' for _ in range(9))}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
+        1,
+        "more than 100000 values once its aliases are expanded",
+    ),
+    "deep": ("[" * 5000, 1, "nested more than 100 levels deep"),
+    "remote schema": (
+        TEMPLATE.replace("type: number", "$ref: 'http://127.0.0.1:1/schema.json'"),
+        11,
+        "the JSON Schema refers to 'http://127.0.0.1:1/schema.json': only references within it",
+    ),
+    "local file schema": (
+        TEMPLATE.replace("type: number", "$ref: 'file:///etc/passwd'"),
+        11,
+        "the JSON Schema refers to 'file:///etc/passwd': only references within it",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_template_is_refused_with_its_place(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    text, line, words = HOSTILE[kind]
     path = tmp_path / "template.yaml"
-    path.write_text(HOSTILE[kind])
+    path.write_text(text)
 
-    problems = list(load_templates([str(path)], None).problems)
-    if not problems:
-        # A schema is compiled when its template is bound.
-        declared = load_templates([str(path)], None).templates[0].steps[0].events[0].declaration
-        with pytest.raises(ConfigurationError, match="only references within it"):
-            PayloadValidator(declared.schema or {})
+    result = click.testing.CliRunner().invoke(main, ["check", str(path)])
+
+    assert result.exit_code == 1
+    [told, _] = result.stdout.splitlines()
+    assert told.startswith(f"{path}:{line}: ")
+    assert words in told
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# What reads templates and messages loads modules of its own when it is first needed: by what is harmless, before that counts.
+IMPORTING = """
+import json, sys
+from celery_tasker_events.cli.main import main
+from celery_tasker_events.consumer.delivery import Message, Unreadable, open_message
+
+def read(template, body):
+    try:
+        main(["check", template], standalone_mode=False)
+    except SystemExit:
+        pass
+    try:
+        open_message(Message("q", 1, 1, None, body, body))
+    except Unreadable:
+        pass
+
+harmless, *hostile = json.loads(sys.argv[1])
+read(*harmless)
+before = set(sys.modules)
+for template, body in hostile:
+    read(template, body)
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+HOSTILE_MESSAGES = [
+    '{"py/object": "antigravity.fly", "py/reduce": [{"py/type": "os.system"}, ["touch hacked"]]}',
+    '{"__class__": "antigravity", "__module__": "antigravity"}',
+]
+
+
+def test_nothing_that_a_template_or_a_message_names_is_imported(tmp_path: Path) -> None:
+    message = yaml.safe_load(by_name("native").to_message(make_event()))
+    result = {"success": False, "status": "failed", "metadata": {}}
+    named = {"type": "antigravity.Fly", "message": "no", "retryable": False}
+    bodies = [*HOSTILE_MESSAGES, json.dumps({**message, "execution_result": {**result, "error": named}})]
+    (harmless := tmp_path / "harmless.yaml").write_text(TEMPLATE)
+    given = [(str(harmless), json.dumps(message))]
+    for number, (kind, (text, _, _)) in enumerate(HOSTILE.items()):
+        (path := tmp_path / f"{kind}.yaml").write_text(text)
+        given.append((str(path), bodies[number % len(bodies)]))
+
+    command = [sys.executable, "-c", IMPORTING, json.dumps(given)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+
+    assert json.loads(done.stdout.splitlines()[-1]) == []
     assert not (tmp_path / "hacked").exists()
