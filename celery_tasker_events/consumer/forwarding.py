@@ -149,12 +149,13 @@ class Forwarding:
     def _forward(self, batch: Sequence[Message]) -> None:
         waiting: list[tuple[Message, Sending]] = []
         settled = []
+        system, destination = self._target.system, self._target.destination
         for message in batch:
             opened = self._verdicts.open(message)
             if isinstance(opened, Settlement):
                 settled.append(opened)
             else:
-                waiting.append((message, sending(opened, self._target.system, self._target.destination)))
+                waiting.append((message, sending(opened, system, destination)))
         self._engine.settle(*settled)
         try:
             while waiting and not self._engine.stopping.is_set():
