@@ -22,6 +22,7 @@ import psycopg
 
 # Run as a script, it has no pytest that does this.
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from program import PROGRAM
 from rabbitmq_node import RabbitMQNode
 from services import REDIS
 from worker_process import WorkerProcess, close, folder_broker, producer, wait_until
@@ -139,8 +140,7 @@ def play(payments: int, folder: Path, *, quiet: bool = False) -> Outcome:
         python, dsn = sys.executable, postgres.dsn
         # Short, so that what a killed forwarder held comes again soon; but nothing is to come again on a quiet day.
         lease = "120" if quiet else "5"
-        main = "from celery_tasker_events.cli.main import main; main()"
-        forward = [python, "-c", main, "forward", "exports", "--dsn", dsn, "--to", rabbitmq.url, "--queue", QUEUE]
+        forward = [*PROGRAM, "forward", "exports", "--dsn", dsn, "--to", rabbitmq.url, "--queue", QUEUE]
         options = ["--archive", "--visibility-timeout", lease, "--batch-size", str(HELD)]
         forwarder = Program([*forward, *options], folder / "forwarder.log")
         programs = [

@@ -19,9 +19,9 @@ from psycopg.conninfo import make_conninfo
 from services import POSTGRES, url_of
 from worker_process import WorkerProcess, close, folder_broker, producer
 
-from celery_tasker_events import DomainEvents
+from celery_tasker_events import DomainEvents, publishes_events
 from celery_tasker_events.durable.pool import connect
-from celery_tasker_events.durable.queues import set_up
+from celery_tasker_events.durable.queues import create_queues, set_up
 
 APPS = Path(__file__).parent / "apps"
 
@@ -142,6 +142,44 @@ def publish_to(spool_dir: str) -> Iterator[Callable[..., DomainEvents]]:
     yield make
     for plugin in plugins:
         plugin.close(1)
+
+
+@pytest.fixture
+def shop_dsn(dsn: str) -> str:
+    """A database with PGMQ, the queue of the namespace ``shop``, and a table of the user's."""
+    with psycopg.connect(dsn) as connection:
+        create_queues(connection, ["shop_domain_events"])
+        connection.execute("create table orders (id int)")
+    return dsn
+
+
+@pytest.fixture
+def paid(dsn: str) -> Iterator[Callable[..., str]]:
+    """Pays two orders and fails to pay one, each in a workflow of its own, with an app of that envelope; returns the DSN."""
+    plugins = []
+
+    def pay(envelope_name: str = "native") -> str:
+        app = Celery("shop", broker="memory://", set_as_current=False)
+        app.conf.update(tasker_events_dsn=dsn, tasker_events_envelope=envelope_name)
+        events = DomainEvents(app)
+        plugins.append(events)
+
+        @app.task(shared=False, name="process_payment")
+        @publishes_events("payment.processed", namespace="payments")
+        @publishes_events("payment.failed", namespace="payments", condition="failure")
+        def process_payment(order: int) -> dict[str, int]:
+            if order == 3:
+                raise ValueError("no money")
+            return {"order": order}
+
+        for number in (1, 2, 3):
+            process_payment.apply([number], task_id=f"order-{number}")
+        assert events.drain(30)
+        return dsn
+
+    yield pay
+    for events in plugins:
+        events.close(5)
 
 
 @pytest.fixture

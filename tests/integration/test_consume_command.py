@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 from consuming import event, rows, send
+from program import PROGRAM
 from psycopg.conninfo import conninfo_to_dict
 from queues import messages
 from worker_process import wait_until
-
-PROGRAM = [sys.executable, "-c", "from celery_tasker_events.cli.main import main; main()", "consume"]
 
 
 def command(*arguments: str, dsn: str | None, **variables: str) -> subprocess.Popen[str]:
@@ -23,7 +22,7 @@ def command(*arguments: str, dsn: str | None, **variables: str) -> subprocess.Po
     if dsn is not None:
         environment["TASKER_EVENTS_DSN"] = dsn
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*PROGRAM, *arguments], env=environment, text=True, **pipes)
+    return subprocess.Popen([*PROGRAM, "consume", *arguments], env=environment, text=True, **pipes)
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:

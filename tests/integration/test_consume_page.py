@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,49 +11,25 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from celery import Celery
+from pages import DOCS, blocks
 from queues import messages
 from worker_process import wait_until
 
-from celery_tasker_events import DomainEvents, publishes_events
-
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "consume-events.md"
-BLOCKS = {
-    match[1]: text
-    for text in re.findall(r"^```(?:python|sql|sh)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    if (match := re.match(r"(?:#|--) (\S+)\n", text))
-}
+BLOCKS = blocks("how-to/consume-events.md")
 
 
 @pytest.fixture
-def paid(dsn):
-    """Two orders are paid and one is not, each in a workflow of its own."""
-    app = Celery("shop", broker="memory://", set_as_current=False)
-    app.conf.tasker_events_dsn = dsn
-    events = DomainEvents(app)
-
-    @app.task(shared=False, name="process_payment")
-    @publishes_events("payment.processed", namespace="payments")
-    @publishes_events("payment.failed", namespace="payments", condition="failure")
-    def process_payment(order):
-        if order == 3:
-            raise ValueError("no money")
-        return {"order": order}
-
-    for number in (1, 2, 3):
-        process_payment.apply([number], task_id=f"order-{number}")
-    assert events.drain(30)
-    events.close(5)
-    return dsn
+def paid_dsn(paid):
+    return paid()
 
 
 @pytest.fixture
-def run(paid, tmp_path):
+def run(paid_dsn, tmp_path):
     """Writes the blocks of the page into a folder, and runs one there until it has printed so many lines."""
     for name, text in BLOCKS.items():
         (tmp_path / name).write_text(text)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "DATABASE_URL": paid, "PYTHONUNBUFFERED": "1", "PATH": path}
+    environment = {**os.environ, "DATABASE_URL": paid_dsn, "PYTHONUNBUFFERED": "1", "PATH": path}
 
     def run(*command: str, lines: int, until: Callable[[], bool] = lambda: True) -> tuple[list[str], str, int]:
         pipe = subprocess.PIPE
@@ -73,16 +48,16 @@ def test_every_block_of_the_page_is_run_by_a_test():
     assert set(BLOCKS) == {"consumer.py", "loop.py", "failing.py", "once.py", "notify.sql", "answer.sh", "exec.sh"}
 
 
-def test_handlers(paid, run):
+def test_handlers(paid_dsn, run):
     printed, errors, code = run(sys.executable, "consumer.py", lines=3)
 
     assert code == 0, errors
     assert sorted(printed) == ["alert payment.failed no money", "booked 1", "booked 2"]
-    assert messages(paid, "payments") == []
+    assert messages(paid_dsn, "payments") == []
 
 
-def test_a_loop(paid, run):
-    printed, errors, code = run(sys.executable, "loop.py", lines=3, until=lambda: messages(paid, "payments") == [])
+def test_a_loop(paid_dsn, run):
+    printed, errors, code = run(sys.executable, "loop.py", lines=3, until=lambda: messages(paid_dsn, "payments") == [])
 
     assert printed == [
         "payment.processed {'order': 1}",
@@ -92,42 +67,44 @@ def test_a_loop(paid, run):
     assert code == -signal.SIGTERM, errors  # nothing stops a plain loop
 
 
-def test_failing_handlers(paid, run):
+def test_failing_handlers(paid_dsn, run):
     printed, errors, code = run(sys.executable, "failing.py", lines=2)
 
     assert code == 0, errors
     assert sorted(printed) == ["booked 1 at attempt 2", "booked 2 at attempt 2"]
 
 
-def test_a_store(paid, run):
+def test_a_store(paid_dsn, run):
     printed, errors, code = run(sys.executable, "once.py", lines=3)
 
     assert code == 0, errors
     assert printed == ["payment.processed", "payment.processed", "payment.failed"]
-    with psycopg.connect(paid) as connection:
+    with psycopg.connect(paid_dsn) as connection:
         assert connection.execute("select distinct handler, done from celery_tasker_events_seen").fetchall() == [
             ("ledger:book", True)
         ]
 
 
-def test_notifications(paid):
-    with psycopg.connect(paid) as connection:
+def test_notifications(paid_dsn):
+    with psycopg.connect(paid_dsn) as connection:
         connection.execute(BLOCKS["notify.sql"])
         assert connection.execute("select count(*) from pgmq.list_notify_insert_throttles()").fetchone() == (1,)
 
 
-def test_a_program_in_shell(paid, run):
+def test_a_program_in_shell(paid_dsn, run):
     printed, errors, code = run("sh", "exec.sh", lines=0)
 
     assert code == 0, errors
     assert printed == []
     assert errors.count("booked") == 2
-    (letter,) = messages(paid, "payments", dead_letters=True)
+    (letter,) = messages(paid_dsn, "payments", dead_letters=True)
     assert letter["error"]["error"] == "nothing to book"
 
 
-def test_the_pipe_of_the_page_is_a_command_that_there_is(run, paid):
-    (line,) = [line for line in PAGE.read_text().splitlines() if line.endswith("| jq .payload")]
+def test_the_pipe_of_the_page_is_a_command_that_there_is(run, paid_dsn):
+    (line,) = [
+        line for line in (DOCS / "how-to" / "consume-events.md").read_text().splitlines() if line.endswith("| jq .payload")
+    ]
     command = line.removesuffix(" | jq .payload") + " --until-empty"
 
     printed, errors, code = run("sh", "-c", command, lines=0)

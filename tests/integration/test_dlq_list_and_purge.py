@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from itertools import islice
 from typing import Any
 
@@ -12,6 +11,7 @@ import click.testing
 import psycopg
 import pytest
 from paying_shop import letters, listed, run_alone
+from program import PROGRAM
 from psycopg.sql import SQL, Identifier
 from queues import messages
 
@@ -227,7 +227,7 @@ def test_it_ends_as_other_programs_when_nobody_reads_any_more(dsn, command):
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("select pgmq.create('many_domain_events_dlq')")
         connection.execute("select pgmq.send('many_domain_events_dlq', '{\"kept\": \"message\"}')")
-    program = [sys.executable, "-c", "from celery_tasker_events.cli.main import main; main()", "dlq", *command, "--dsn", dsn]
+    program = [*PROGRAM, "dlq", *command, "--dsn", dsn]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
 

@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from worker_process import wait_until
 
 pytest.importorskip("rich")
 psutil = pytest.importorskip("psutil")
@@ -54,15 +54,6 @@ class Run:
         return self.process.returncode, out, err
 
 
-def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def processes(folder: Path) -> list[str]:
     """All processes that a run in this folder has started, directly or not, and that are still there."""
     found = []
@@ -81,7 +72,7 @@ def home_of(folder: Path) -> Path:
 
 def assert_nothing_left(folder: Path) -> None:
     # Postgres is gone a moment after pg_ctl has said so.
-    assert eventually(lambda: not processes(folder)), processes(folder)
+    wait_until(lambda: not processes(folder), "nothing is left")
 
 
 @pytest.fixture
@@ -138,7 +129,7 @@ def test_stops_all_that_it_started_when_it_is_told_to_stop(folder: Path, number:
 
 def test_stops_postgres_even_when_interrupted_while_it_is_starting(folder: Path) -> None:
     run = Run(folder)
-    assert eventually((home_of(folder) / "postgres" / "PG_VERSION").exists)
+    wait_until((home_of(folder) / "postgres" / "PG_VERSION").exists, "Postgres is being made")
     run.press_ctrl_c()
 
     code, _, err = run.end()

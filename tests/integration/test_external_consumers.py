@@ -11,48 +11,14 @@ from pathlib import Path
 import orjson
 import psycopg
 import pytest
-from celery import Celery
+from pages import blocks
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from queues import messages
 
-from celery_tasker_events import DomainEvents, envelope, publishes_events
+from celery_tasker_events import envelope
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "read-events.md"
 WIRE_FORMAT = Path(__file__).parents[2] / "docs" / "reference" / "wire-format.md"
-BLOCKS = {
-    match[1]: text
-    for text in re.findall(r"^```(?:python|sql)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    if (match := re.match(r"(?:#|--) (\S+)\n", text))
-}
-
-
-@pytest.fixture
-def paid(dsn):
-    """Pays three orders in two workflows with an app of the given envelope; the events are in the queue of ``dsn``."""
-    plugins = []
-
-    def pay(envelope_name: str = "native") -> str:
-        app = Celery("shop", broker="memory://", set_as_current=False)
-        app.conf.update(tasker_events_dsn=dsn, tasker_events_envelope=envelope_name)
-        events = DomainEvents(app)
-        plugins.append(events)
-
-        @app.task(shared=False, name="process_payment")
-        @publishes_events("payment.processed", namespace="payments")
-        @publishes_events("payment.failed", namespace="payments", condition="failure")
-        def process_payment(order):
-            if order == 3:
-                raise ValueError("no money")
-            return {"order": order}
-
-        for number in (1, 2, 3):
-            process_payment.apply([number], task_id=f"order-{number}")
-        assert events.drain(30)
-        return dsn
-
-    yield pay
-    for events in plugins:
-        events.close(5)
+BLOCKS = blocks("how-to/read-events.md")
 
 
 def libpq_string(dsn: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from consuming import event, rows, send
 from forwarding import finished, firsts
 from kombu import Connection
+from program import PROGRAM
 from queues import messages
 from services import RABBITMQ, url_of
 from worker_process import WorkerProcess, wait_until
@@ -19,7 +20,6 @@ from worker_process import WorkerProcess, wait_until
 from celery_tasker_events.consumer.targets.celery_target import task_id_of
 from celery_tasker_events.consumer.targets.http_target import signature
 
-PROGRAM = [sys.executable, "-c", "from celery_tasker_events.cli.main import main; main()"]
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="
 APPS = Path(__file__).parent / "apps"
 

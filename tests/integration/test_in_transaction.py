@@ -11,7 +11,6 @@ from queues import messages
 from user_connections import USERS, settled
 
 from celery_tasker_events import DomainEvents, PgmqMissing, QueueMissing, TaskerEventsError
-from celery_tasker_events.durable.queues import create_queues
 from celery_tasker_events.telemetry.counters import Series
 
 INSERT = "insert into orders values ({})"
@@ -26,15 +25,6 @@ def user_class(request):
     for module in request.param.needs:
         pytest.importorskip(module)
     return request.param
-
-
-@pytest.fixture
-def shop_dsn(dsn):
-    """A database with PGMQ, the queue of the namespace ``shop``, and a table of the user's."""
-    with psycopg.connect(dsn) as connection:
-        create_queues(connection, ["shop_domain_events"])
-        connection.execute("create table orders (id int)")
-    return dsn
 
 
 @pytest.fixture

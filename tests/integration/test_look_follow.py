@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import PROGRAM
 from sending import event, send
 from worker_process import wait_until
 
 from celery_tasker_events.durable.pool import connect
-
-PROGRAM = "from celery_tasker_events.cli.main import main; main(prog_name='celery-tasker-events')"
 
 
 class Tail:
@@ -26,7 +25,7 @@ class Tail:
 
     def __init__(self, folder: Path, dsn: str, *arguments: str) -> None:
         self.output, self.errors = folder / "output", folder / "errors"
-        command = [sys.executable, "-c", PROGRAM, "tail", "payments", "--follow", "--interval", "0.05", "--dsn", dsn, *arguments]
+        command = [*PROGRAM, "tail", "payments", "--follow", "--interval", "0.05", "--dsn", dsn, *arguments]
         with self.output.open("wb") as output, self.errors.open("wb") as errors:
             self.process = subprocess.Popen(command, stdout=output, stderr=errors)
 
@@ -90,7 +89,7 @@ def test_it_shows_what_comes_until_a_signal_ends_it_without_a_word(dsn, follow, 
 
 def test_it_ends_when_nobody_reads_it_any_more(dsn):
     send(dsn, event(payload="former"))
-    command = [sys.executable, "-c", PROGRAM, "tail", "payments", "-f", "--interval", "0.05", "--dsn", dsn]
+    command = [*PROGRAM, "tail", "payments", "-f", "--interval", "0.05", "--dsn", dsn]
     with piped(command) as tail:
         assert b"former" in tail.stdout.readline()
         tail.stdout.close()

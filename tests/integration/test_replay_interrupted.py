@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 
 import psycopg
 import pytest
+from program import PROGRAM
 from replaying import replay
 from sending import event
 from worker_process import wait_until
@@ -42,9 +42,8 @@ def long_archive(dsn):
 
 
 def start(dsn, *options):
-    command = [sys.executable, "-c", "from celery_tasker_events.cli.main import main; main()"]
     arguments = ["replay", "--dsn", dsn, "--yes", *options]
-    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def progress_of(dsn):

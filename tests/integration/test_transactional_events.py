@@ -20,7 +20,6 @@ from user_connections import AsyncPsycopg, django_connections
 from worker_process import wait_until
 
 from celery_tasker_events import ConfigurationError, DomainEvents, SchemaViolation, UnsupportedConnection, envelope
-from celery_tasker_events.durable.queues import create_queues
 
 TEMPLATE = """
 name: ordering
@@ -41,14 +40,6 @@ with psycopg.connect(sys.argv[1]) as connection:
     if sys.argv[2] == "wait":
         sys.stdin.read()
 """
-
-
-@pytest.fixture
-def shop_dsn(dsn):
-    with psycopg.connect(dsn) as connection:
-        create_queues(connection, ["shop_domain_events"])
-        connection.execute("create table orders (id int)")
-    return dsn
 
 
 @pytest.fixture

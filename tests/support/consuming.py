@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
 import threading
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 import psycopg
+import sending
 from psycopg import sql
 
 from celery_tasker_events.consumer import Consumer
 from celery_tasker_events.consumer.forwarder import Forwarder
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import create_queues
-from celery_tasker_events.envelope import by_name
-from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, new_event_id, queue_name
+from celery_tasker_events.event import DomainEvent, queue_name
 
 
 def event(number: int, workflow: str = "w", *, name: str = "payment.processed", namespace: str = "payments") -> DomainEvent:
     """An event whose payload is its number; its idempotency key is made of both arguments."""
-    metadata = EventMetadata(
-        task_uuid=workflow,
-        step_uuid=f"step-{number}",
-        step_name="pay",
-        namespace=namespace,
-        correlation_id=workflow,
-        fired_at=datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.timezone.utc),
-        fired_by="worker@host",
-        idempotency_key=f"{workflow}-{number}",
-    )
-    return DomainEvent(new_event_id(), name, number, metadata, ExecutionResult(True, "completed", None, {"attempt": 1}))
+    made = sending.event(name, number, namespace=namespace, correlation_id=workflow, step_name="pay")
+    return dataclasses.replace(made, metadata=dataclasses.replace(made.metadata, idempotency_key=f"{workflow}-{number}"))
 
 
 def send(dsn: str, events: Iterable[DomainEvent], envelope: str = "native") -> None:
     """Commit events, in this order, to the queues of their namespaces, which are made if they are missing."""
-    form = by_name(envelope)
-    with connect(dsn) as connection:
-        for each in events:
-            create_queues(connection, {each.queue_name})
-            parameters = [each.queue_name, form.to_message(each).decode(), form.headers(each).decode()]
-            connection.execute("select pgmq.send(%s, %s::jsonb, %s::jsonb)", parameters)
+    sending.send(dsn, *events, envelope_name=envelope)
 
 
 def send_raw(dsn: str, message: str, headers: str | None = None, namespace: str = "payments") -> None:
     """Commit any JSON to a namespace's queue."""
     with connect(dsn) as connection:
         create_queues(connection, {queue_name(namespace)})
-        connection.execute("select pgmq.send(%s, %s::jsonb, %s::jsonb)", [queue_name(namespace), message, headers])
+        sending.put(connection, queue_name(namespace), message, headers)
 
 
 def rows(dsn: str, columns: str, namespace: str = "payments", table: str = "q", *, dead_letters: bool = False) -> list[Any]:

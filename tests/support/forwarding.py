@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import uuid
 from typing import Any
 
 from kombu import Connection, Queue
-
-PROGRAM = [sys.executable, "-c", "from celery_tasker_events.cli.main import main; main()", "forward", "payments"]
+from program import PROGRAM
 
 
 class BrokerQueue:
@@ -47,7 +45,8 @@ def start_forwarder(dsn: str, url: str, *arguments: str) -> subprocess.Popen[str
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     environment |= {"TASKER_EVENTS_DSN": dsn, "TARGET": url, "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen([*PROGRAM, "--to-env", "TARGET", *arguments], env=environment, text=True, stdout=pipe, stderr=pipe)
+    command = [*PROGRAM, "forward", "payments", "--to-env", "TARGET", *arguments]
+    return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe)
 
 
 def finished(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str, str]:

@@ -67,7 +67,7 @@ def send_raw(dsn: str, message: str | None, queue: str = queue_name("payments"))
         return put(connection, queue, message, "{}")
 
 
-def put(connection: psycopg.Connection[Any], queue: str, message: str | None, headers: str = "{}") -> int:
+def put(connection: psycopg.Connection[Any], queue: str, message: str | None, headers: str | None = "{}") -> int:
     """Send one message in the connection's transaction; return its id."""
     row = connection.execute("select pgmq.send(%s, %s::jsonb, %s::jsonb)", [queue, message, headers]).fetchone()
     assert row is not None
