@@ -31,6 +31,7 @@ from celery_tasker_events.telemetry.counters import Series
 from celery_tasker_events.telemetry.json_log import write_as_json
 from celery_tasker_events.telemetry.log import error_fields, logger
 from celery_tasker_events.telemetry.tally import Tally
+from celery_tasker_events.telemetry.telemetry import import_otel
 from celery_tasker_events.telemetry.totals import EventSeries, Totals
 
 if TYPE_CHECKING:
@@ -341,6 +342,7 @@ class DomainEvents(PublishesByHand):
         from celery_tasker_events import runtime  # noqa: F401
         from celery_tasker_events.durable.readiness import database_problems
 
+        import_otel()
         problems = [*self.catalog.problems, *self.catalog.unbound]
         problems += metrics_problems(self.settings)
         if current_diversion() is None:

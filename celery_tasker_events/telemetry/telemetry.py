@@ -15,7 +15,21 @@ from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 if TYPE_CHECKING:
     from celery_tasker_events.telemetry.otel import Otel
 
-__all__ = ["Telemetry"]
+__all__ = ["Telemetry", "import_otel"]
+
+
+def import_otel() -> bool:
+    """Import what tells OpenTelemetry, if somebody has loaded that, and return whether it is there.
+
+    Only who has loaded OpenTelemetry can have configured it: it is never loaded for its own sake.
+    """
+    if "opentelemetry" not in sys.modules:
+        return False
+    try:
+        import celery_tasker_events.telemetry.otel  # noqa: F401
+    except ImportError:  # some other part of OpenTelemetry's namespace is loaded, without its API
+        return False
+    return True
 
 
 class Telemetry:
@@ -84,16 +98,15 @@ class Telemetry:
             self._otel.forget(self._channels)
 
     def _find_otel(self) -> Otel | None:
-        # Only who has loaded OpenTelemetry can have configured it. It may happen at any time, so it is looked for
-        # until it is there, and never loaded for its own sake.
-        if self._given_otel is None and ("opentelemetry" not in sys.modules or self._broken):
-            return None
-        try:
-            from celery_tasker_events.telemetry.otel import otel_of_process
-        except ImportError:
-            # Some other part of OpenTelemetry's namespace is loaded, without its API.
-            self._broken = True
-            return None
+        # It may be loaded at any time, so it is looked for until it is there.
+        if self._given_otel is None:
+            if self._broken or "opentelemetry" not in sys.modules:
+                return None
+            self._broken = not import_otel()
+            if self._broken:
+                return None
+        from celery_tasker_events.telemetry.otel import otel_of_process
+
         self._otel = self._given_otel or otel_of_process()
         self._otel.watch(self._counters, self._channels)
         return self._otel
