@@ -9,9 +9,11 @@ import threading
 from typing import Any
 
 import pytest
+from worker_process import wait_until
 
-from celery_tasker_events import DomainEvent, DomainEvents, publishes_events
+from celery_tasker_events import BasePublisher, DomainEvent, DomainEvents, publishes_events
 from celery_tasker_events.durable.spool.place import spool_path
+from celery_tasker_events.process import current_diversion
 from celery_tasker_events.testing.recorded_events import RecordedEvents, recorded
 
 from ..conftest import NewShop
@@ -123,6 +125,32 @@ def test_more_events_than_the_channel_has_room_for_are_all_there(new_shop: NewSh
         events.publish("order.counted", number)
 
     assert [event.payload for event in domain_events] == list(range(100))
+
+
+def test_what_other_threads_publish_while_a_recording_begins_is_recorded(new_shop: NewShop) -> None:
+    """It begins by waiting for what was accepted before: here for a slow hook of another app."""
+    gate = threading.Event()
+
+    class Slow(BasePublisher):
+        def should_publish(self, *_: Any) -> bool:
+            return gate.wait(30)
+
+    app, events = new_shop("busy")
+    events.register_publisher(Slow)
+    payment(app, delivery_mode="fast", publisher="Slow").apply([{}])
+    others = [new_shop(f"other{number}")[1] for number in range(8)]
+
+    def publish() -> None:
+        wait_until(lambda: current_diversion() is not None, "the recording begins")
+        for other in others:
+            other.publish("order.seen", None)
+        gate.set()
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    with recorded() as domain_events:
+        thread.join()
+        assert [event.event_name for event in domain_events] == ["order.seen"] * len(others)
 
 
 # The clock and the ids
