@@ -70,6 +70,9 @@ class DomainEvents(PublishesByHand):
         self._catalog: Catalog | None = None
         #: Where this process counts, for the signals.
         self.tally = Tally()
+        #: What the signals have asked for, by the task's identity: its ``app`` is a property, and it may have an ``__eq__``.
+        #: It is here and not with them: it leads back to the app, which what the interpreter's end knows must not keep.
+        self.known_steps: dict[int, tuple[Task, BoundStep]] = {}
         self._declared: list[EventDeclaration] = []
         self._metrics = MetricsEndpoint()
         if app is not None:

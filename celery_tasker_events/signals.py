@@ -46,6 +46,7 @@ class Plugin(Protocol):
 
     app: Celery
     tally: Tally
+    known_steps: dict[int, tuple[Task, BoundStep]]
 
     def step(self, task: Task) -> BoundStep: ...
     def put(self, publication: Publication) -> bool: ...
@@ -64,9 +65,6 @@ class SignalReceiver:
         self._find_plugin = weakref.ref(plugin)
         self._receivers: list[Callable[..., None]] = []
         self._heeds_postrun = False
-        # By the task's identity, as its ``app`` is a property and it may have an ``__eq__``; it holds tasks of this app alone,
-        # which live as long as this.
-        self._steps: dict[int, tuple[Task, BoundStep]] = {}
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
         self._told: OrderedDict[str, set[tuple[Any, ...]]] = OrderedDict()
         # What the worker's main process has received and not finished: where it tells an outcome, this has the ids.
@@ -299,12 +297,14 @@ class SignalReceiver:
         return step.due(kind, workflow)
 
     def _events(self, task: Any) -> BoundStep | None:
-        known = self._steps.get(id(task))
+        plugin = self._find_plugin()
+        if plugin is None:
+            return None
+        known = plugin.known_steps.get(id(task))
         if known is None:
-            plugin = self._find_plugin()
-            if plugin is None or task.app is not plugin.app:
+            if task.app is not plugin.app:
                 return None
-            known = self._steps[id(task)] = task, plugin.step(task)
+            known = plugin.known_steps[id(task)] = task, plugin.step(task)
         step = known[1]
         return step if step.events else None
 

@@ -176,6 +176,29 @@ def test_an_app_that_must_not_finalize_itself_is_told_what_to_do(caplog: pytest.
     assert events.close(LONG)
 
 
+def test_nothing_is_left_of_an_app_whose_tasks_have_run_when_nobody_uses_it_any_more() -> None:
+    def use() -> weakref.ref[DomainEvents]:
+        app = Celery("used", broker="memory://", set_as_current=False)
+        events = DomainEvents(app)
+
+        class Own(BasePublisher):
+            def before_publish(self, event: DomainEvent) -> bool:
+                return events.app is app
+
+        def step() -> None: ...
+
+        events.register_publisher(Own)
+        app.task(name="pay", shared=False)(publishes_events("a.b", delivery_mode="fast", publisher="Own")(step)).apply()
+        app.task(name="idle", shared=False)(step).apply()
+        assert events.close(LONG)
+        return weakref.ref(events)
+
+    used = use()
+    gc.collect()
+
+    assert used() is None
+
+
 # Modules that are loaded anew
 
 #: Celery tells that the function of a shared task stays the first one.
