@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from celery_tasker_events import start_up
 from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.building import Publication
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
@@ -17,29 +18,27 @@ from celery_tasker_events.canvas import build_canvas, find_template
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.declaration import DeclarationError, EventDeclaration
-from celery_tasker_events.errors import ConfigurationError, Problem, SpoolUnusable, did_you_mean
+from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.orphans import close_orphans
-from celery_tasker_events.process import ProcessRuntime, current_diversion
+from celery_tasker_events.process import ProcessRuntime
 from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
-from celery_tasker_events.scraping.endpoint import MetricsEndpoint, metrics_problems
+from celery_tasker_events.scraping.endpoint import MetricsEndpoint
 from celery_tasker_events.settings import Settings
 from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.task_options import TaskOptions, heed_step_options
 from celery_tasker_events.telemetry.counters import Series
 from celery_tasker_events.telemetry.json_log import write_as_json
-from celery_tasker_events.telemetry.log import error_fields, logger
+from celery_tasker_events.telemetry.log import logger
 from celery_tasker_events.telemetry.tally import Tally
-from celery_tasker_events.telemetry.telemetry import import_otel
-from celery_tasker_events.telemetry.totals import EventSeries, Totals
+from celery_tasker_events.telemetry.totals import Totals
 
 if TYPE_CHECKING:
     from celery import Celery, Signature, Task
 
     from celery_tasker_events.bus.stream import EventStream
     from celery_tasker_events.diversion import Diversion
-    from celery_tasker_events.durable.spool.spool import Spool
     from celery_tasker_events.record import EventReference
     from celery_tasker_events.runtime import Runtime
 
@@ -341,59 +340,21 @@ class DomainEvents(PublishesByHand):
         """
         # Celery has set up the worker's logging by now, and its children inherit the handlers.
         self._set_up_logging()
-        # Now, and not with the first event: what is imported before the fork the children share, and no task waits for it.
-        from celery_tasker_events import runtime  # noqa: F401
-        from celery_tasker_events.durable.readiness import database_problems
-
-        import_otel()
-        problems = [*self.catalog.problems, *self.catalog.unbound]
-        problems += metrics_problems(self.settings)
-        if current_diversion() is None:
-            problems += database_problems(
-                self.settings, self.catalog.durable_namespaces(), self.catalog.durable_namespaces(by_hand=False)
-            )
-        # Even where there are problems: a misspelt field may be why.
-        for warning in self.catalog.warnings:
-            logger.warning("%s", warning)
-        if problems:
-            raise ConfigurationError(problems)
+        start_up.check(self.catalog, self.settings)
         self._publishers.freeze()
-        if self.catalog.durable_namespaces() and current_diversion() is None:
-            self._prepare_spools()
+        start_up.make_ready(self.catalog, self.settings)
 
     def start_metrics(self) -> None:
         """Serve the metrics of all processes of this worker, if a port is set: for its main process."""
-        self._metrics.start(self.settings, self.totals, self._declared_series())
+        self._metrics.start(self.settings, self.totals, start_up.declared_series(self.catalog))
 
     def stop_metrics(self) -> None:
         self._metrics.stop()
 
-    def _declared_series(self) -> list[EventSeries]:
-        declared = ((event.declaration, event.namespace) for event in self.catalog.events())
-        return [
-            EventSeries("published", declaration.name, namespace, declaration.delivery_mode.value, "")
-            for declaration, namespace in declared
-            if declaration.delivery_mode.reaches_pgmq
-        ]
-
     def adopt(self) -> None:
         """Publish what processes that have died left in the spool; nothing is started if that is nothing."""
-        if current_diversion() is None and any(spool.has_orphans() for spool in self._spools()):
+        if start_up.has_orphans(self.settings):
             self._current_runtime().adopt()
-
-    def _prepare_spools(self) -> None:
-        # Made now, it is quick to open for a child that has only a moment left.
-        for spool in self._spools():
-            try:
-                spool.open()
-                spool.close()
-            except SpoolUnusable as error:
-                logger.warning("Durable domain events can't wait on disk, only in memory: %s", error, extra=error_fields(error))
-
-    def _spools(self) -> Iterable[Spool]:
-        from celery_tasker_events.runtime import make_spools
-
-        return make_spools(self.settings).values()
 
     def _current_runtime(self) -> Runtime:
         return self._process.current()
