@@ -25,7 +25,7 @@ from celery_tasker_events.process import ProcessRuntime
 from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
 from celery_tasker_events.scraping.endpoint import MetricsEndpoint
-from celery_tasker_events.settings import Settings
+from celery_tasker_events.settings import PREFIX, Settings
 from celery_tasker_events.signals import SignalReceiver
 from celery_tasker_events.task_options import TaskOptions, heed_step_options
 from celery_tasker_events.telemetry.counters import Series
@@ -56,11 +56,12 @@ class DomainEvents(PublishesByHand):
 
     Args:
         app: The Celery app, or None to give it later with :meth:`init_app`.
+        apply_step_options: What ``tasker_events_apply_step_options`` is where the app's configuration does not say.
 
     Nothing is read, connected or started before the app is finalized, and nothing in a process that publishes nothing.
     """
 
-    def __init__(self, app: Celery | None = None) -> None:
+    def __init__(self, app: Celery | None = None, *, apply_step_options: bool = False) -> None:
         self._subscribers = SubscriberRegistry(parent=shared_subscriptions)
         self._publishers = PublisherRegistry()
         self._lock = ForkLock()
@@ -74,6 +75,7 @@ class DomainEvents(PublishesByHand):
         self.known_steps: dict[int, tuple[Task, BoundStep]] = {}
         self._declared: list[EventDeclaration] = []
         self._metrics = MetricsEndpoint()
+        self._defaults = {f"{PREFIX}apply_step_options": apply_step_options}
         if app is not None:
             self.init_app(app)
 
@@ -89,6 +91,7 @@ class DomainEvents(PublishesByHand):
         # The app keeps its plugin, and nothing else does: both go together when nobody uses them any more.
         setattr(app, _ATTRIBUTE, self)
         _plugins.add(self)
+        app.add_defaults(self._defaults)
         self._receiver = SignalReceiver(self)
         self._receiver.connect()
         heed_step_options(app)

@@ -165,6 +165,20 @@ def test_a_plugin_that_comes_after_the_app_was_finalized_applies_them_too(write_
     assert task.max_retries == 7
 
 
+@pytest.mark.parametrize(("configured", "expected"), [({}, 7), ({"tasker_events_apply_step_options": False}, 3)])
+def test_the_plugin_can_be_told_where_it_is_made_and_the_configuration_wins(
+    write_template: NewTemplate, configured: dict[str, bool], expected: int
+) -> None:
+    app = Celery("told", broker="memory://", set_as_current=False)
+    DomainEvents(app, apply_step_options=True)
+    app.conf.update(tasker_events_templates=[str(write_template(TEMPLATE + step("retry: {limit: 8}")))], **configured)
+    task = pay_task(app)
+
+    app.finalize()
+
+    assert task.max_retries == expected
+
+
 RETRY = "retry: {limit: 8, backoff_base_ms: 2000}"
 
 
