@@ -158,15 +158,15 @@ class PublishesByHand(ABC):
 
         Args:
             event_name: Its name, or what :meth:`declare` returned.
-            payload: Anything with a JSON form, see :mod:`celery_tasker_events.values`.
+            payload: Anything with a JSON form, see ``celery_tasker_events.values``.
             idempotency_key: By default made of the attempt, the event's name and how often it was published by it.
             confirm: Wait until it is committed, up to ``tasker_events_confirm_timeout_ms``.
             connection: Write the event with this connection, in its transaction, which commits or rolls back both: a psycopg
                 connection, an SQLAlchemy Connection or Session, or Django's. What an asynchronous one returns is awaited.
 
         Returns:
-            The event's id; None if it could not be accepted, which is logged and counted: without a connection nothing is
-            ever raised. With one, None says that a hook of its publisher decided against it.
+            The event's id. Without a connection it is None if the event could not be accepted, which is logged and counted;
+            nothing is ever raised. With one, None says that a hook of its publisher decided against it.
 
         Raises:
             PublishingError: with a connection, if the event can't be written as it is, or not with such a connection.

@@ -102,7 +102,7 @@ class EventMetadata:
 
 @dataclass(frozen=True)
 class DomainEvent:
-    """A business fact that has happened. The payload is JSON data: see :mod:`celery_tasker_events.values`."""
+    """A business fact that has happened. The payload is JSON data: see ``celery_tasker_events.values``."""
 
     event_id: str
     event_name: str

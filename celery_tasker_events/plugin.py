@@ -184,7 +184,7 @@ class DomainEvents(PublishesByHand):
 
     @property
     def subscribers(self) -> SubscriberRegistry:
-        """The subscribers of this app: ``start_all``, ``stop_all``, ``running``, ``statistics``."""
+        """The subscribers of this app, to be started, stopped and looked at."""
         return self._subscribers
 
     def stream(
@@ -248,7 +248,7 @@ class DomainEvents(PublishesByHand):
             correlation_id: By default that of the block or the step in which this is called, else the new ``task_uuid``.
 
         Returns:
-            A signature of Celery's: a task, chain, group or chord.
+            A signature of Celery's, which is a task, chain, group or chord.
 
         Raises:
             ConfigurationError: if there is no such template, a step is no Celery task, or its dependencies are no canvas: they

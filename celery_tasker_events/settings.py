@@ -22,26 +22,32 @@ class Settings:
     """What the user configured.
 
     Attributes:
-        dsn: libpq connection string or URI of the database with PGMQ; None where no event is durable. A mapping of namespaces
-            to DSNs spreads them over several databases; its key ``"*"``, all other namespaces, is what stands here then.
+        dsn: libpq connection string or URI of the database with PGMQ; None where no event is durable, or all durable ones are
+            published in a transaction of yours. A mapping of namespaces to DSNs spreads them over several databases; its key
+            ``"*"``, all other namespaces, is what stands here then.
         namespace_dsns: The rest of that mapping.
         templates: Glob patterns of YAML task templates, relative to the working directory.
-        namespace: For declarations that name none.
-        apply_step_options: Whether ``retry`` and ``timeout_seconds`` of a template's steps become options of their tasks.
+        namespace: Namespace of declarations that name none, 29 characters at most.
+        apply_step_options: Whether ``retry`` and ``timeout_seconds`` of a template's steps become options of their Celery tasks.
         environment: Which ``environments`` overrides of templates and which TOML overlay count, such as ``"production"``.
-        config_dir: Folder with the reference system's TOML files (``base/worker.toml`` and its overlays), or None.
+        config_dir: Folder with the reference system's TOML files: ``base/worker.toml`` and, over it,
+            ``environments/<environment>/worker.toml``.
         envelope: How events look on the wire: ``"native"``, ``"tasker"`` or ``"cloudevents"``.
         retryable: Exception classes, or their import paths, whose ``task_failure`` is a retryable failure: for tasks that
-            are tried again by other means than Celery's retry.
-        confirm: Whether the signal handler waits for the commit of every durable event.
+            are tried again by other means than Celery's retry. A task may have an attribute of this name, with the prefix.
+        confirm: Whether the task's thread waits for the commit of every durable event; a declaration's ``confirm`` does it for
+            one event.
         confirm_timeout_ms: Milliseconds that it waits at most.
-        publishers: Import paths of custom publisher classes, so that templates can call them by name.
+        publishers: Import paths of custom publisher classes, so that declarations can call them by name.
         max_event_bytes: How many bytes the message of a durable event may have; a larger one becomes a dead letter.
         command_buffer_size: How many outcomes may wait for the dispatcher.
-        durable_buffer_size: How many durable events may wait for Postgres in memory.
-        spool_dir: Folder of the file in which durable events wait during an outage; None: the user's state folder.
-        spool_max_bytes: How many bytes of events that file may hold, of all processes of this host; 0: there is no file.
-        spool_when_full: ``"drop_newest"`` or ``"drop_oldest"``.
+        durable_buffer_size: How many durable events may wait for Postgres in memory; more wait on disk.
+        spool_dir: Folder of the file in which durable events wait during an outage, which only the worker's user may write;
+            None: ``celery-tasker-events`` in the user's state folder (``$XDG_STATE_HOME``, ``~/.local/state``), or in ``/tmp``
+            where there is no home.
+        spool_max_bytes: How many bytes of events that file may hold, of all processes of this host; 0: there is no file, and
+            an outage is held in memory.
+        spool_when_full: Which events are dropped when it has no room.
         broadcast_buffer_size: How many events may wait for the in-process subscribers.
         deduplication_cache_size: How many event ids and idempotency keys the bus remembers, so that a redelivered event
             reaches a subscriber once; 0: none.
@@ -49,10 +55,10 @@ class Settings:
             out of the bus leads to another language.
         dispatch_timeout_ms: Milliseconds that one subscriber may take for one event.
         shutdown_drain_timeout_ms: Milliseconds that a process waits at its end for what it accepted.
-        metrics_port: Where the worker's main process serves metrics to Prometheus; 0: any free port; None: nowhere.
+        metrics_port: Port on which a worker's main process serves metrics to Prometheus; 0: any free one; None: none.
         metrics_host: Address that it listens on.
         log_format: ``"plain"``, or ``"json"`` for one JSON object a line with the structured fields.
-        log_dropped_events: Whether a full buffer is logged; it is counted in any case.
+        log_dropped_events: Whether a full buffer is logged, at most every 10 s; it is counted in any case.
         log_subscriber_errors: Whether a subscriber's error is logged; it is counted in any case.
     """
 

@@ -140,7 +140,7 @@ class Forwarder:
         self._consumer.stop()
 
     def statistics(self) -> dict[str, int]:
-        """What was done since it was made; as :meth:`Consumer.statistics`, with ``forwarded`` in the place of ``handled``."""
+        """What was done since it was made; as ``Consumer.statistics``, with ``forwarded`` in the place of ``handled``."""
         return {"forwarded" if key == "handled" else key: count for key, count in self._consumer.statistics().items()}
 
     def _work(self, forwarding: Forwarding) -> None:

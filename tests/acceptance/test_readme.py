@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import fences
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from worker_process import WorkerProcess
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+BLOCKS = fences(README)
 FILES = {match[1]: text for _, text in BLOCKS if (match := re.match(r"# (\S+\.\w+)\n", text))}
 
 EXAMPLE = "python3 -m venv .venv && .venv/bin/pip install -q '.[demo]' && .venv/bin/python -m example_project"
@@ -96,6 +97,17 @@ def test_the_two_commands_stand_in_the_first_screen_word_for_word():
 
     assert EXAMPLE in first_screen
     assert TESTS in first_screen
+
+
+def test_every_block_of_the_readme_is_run_here():
+    assert {*FILES} == {"shop.py", "reader.py", "config/tasks/payments.yaml"}
+    commands = [text.splitlines() for language, text in BLOCKS if language == "sh"]
+    assert commands == [
+        [EXAMPLE],
+        [TESTS],
+        ["celery -A shop domain-events setup", "celery -A shop worker --loglevel INFO"],
+    ]
+    assert len(BLOCKS) == len(FILES) + len(commands)
 
 
 def test_ci_runs_the_same_two_commands():
