@@ -53,7 +53,7 @@ def make_ready(catalog: Catalog, settings: Settings) -> None:
 
 def has_orphans(settings: Settings) -> bool:
     """Whether processes that have died left something in a spool."""
-    return current_diversion() is None and any(spool.has_orphans() for spool in _spools(settings))
+    return any(spool.has_orphans() for spool in _spools(settings))
 
 
 def declared_series(catalog: Catalog) -> list[EventSeries]:

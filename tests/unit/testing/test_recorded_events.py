@@ -127,7 +127,7 @@ def test_more_events_than_the_channel_has_room_for_are_all_there(new_shop: NewSh
     assert [event.payload for event in domain_events] == list(range(100))
 
 
-def test_what_other_threads_publish_while_a_recording_begins_is_recorded(new_shop: NewShop) -> None:
+def test_what_other_threads_publish_while_a_recording_begins_is_recorded_and_nothing_after_it(new_shop: NewShop) -> None:
     """It begins by waiting for what was accepted before: here for a slow hook of another app."""
     gate = threading.Event()
 
@@ -151,6 +151,13 @@ def test_what_other_threads_publish_while_a_recording_begins_is_recorded(new_sho
     with recorded() as domain_events:
         thread.join()
         assert [event.event_name for event in domain_events] == ["order.seen"] * len(others)
+
+    heard: list[DomainEvent] = []
+    for other in others:
+        other.subscribe("*")(heard.append)
+        other.publish("order.seen", None, delivery_mode="fast")
+        assert other.drain(30)
+    assert len(heard) == len(others)
 
 
 # The clock and the ids
