@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from celery_tasker_events import start_up
 from celery_tasker_events.binding import BoundEvent, BoundStep
@@ -14,15 +13,13 @@ from celery_tasker_events.building import Publication
 from celery_tasker_events.bus.registry import Handler, SubscriberRegistry, shared_subscriptions
 from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.by_hand import PublishesByHand
-from celery_tasker_events.canvas import build_canvas, find_template
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
 from celery_tasker_events.declaration import DeclarationError, EventDeclaration
-from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
+from celery_tasker_events.errors import ConfigurationError, Problem
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.orphans import close_orphans
 from celery_tasker_events.process import ProcessRuntime
-from celery_tasker_events.propagation import sending
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry, register_all
 from celery_tasker_events.scraping.endpoint import MetricsEndpoint
 from celery_tasker_events.settings import PREFIX, Settings
@@ -33,9 +30,10 @@ from celery_tasker_events.telemetry.json_log import write_as_json
 from celery_tasker_events.telemetry.log import logger
 from celery_tasker_events.telemetry.tally import Tally
 from celery_tasker_events.telemetry.totals import Totals
+from celery_tasker_events.workflows import SendsWorkflows
 
 if TYPE_CHECKING:
-    from celery import Celery, Signature, Task
+    from celery import Celery, Task
 
     from celery_tasker_events.bus.stream import EventStream
     from celery_tasker_events.diversion import Diversion
@@ -51,7 +49,7 @@ S = TypeVar("S", bound=BaseSubscriber)
 _ATTRIBUTE = "_tasker_events"
 
 
-class DomainEvents(PublishesByHand):
+class DomainEvents(PublishesByHand, SendsWorkflows):
     """Publishes the declared domain events of a Celery app's tasks.
 
     Args:
@@ -208,61 +206,6 @@ class DomainEvents(PublishesByHand):
             switch = "tasker_events_ffi_integration_enabled"
             raise ConfigurationError([Problem("event streams are switched off: set it to True to read one", switch)])
         return self._current_runtime().streams.open(patterns or ("*",), buffer_size, on_lag)
-
-    @contextlib.contextmanager
-    def workflow(self, name: str, *, correlation_id: str | None = None) -> Iterator[None]:
-        """Tell every task that is sent inside the ``with`` block, and all that those send, which template it belongs to.
-
-        Args:
-            name: ``namespace/name`` of a task template, such as ``"payments/credit_card_payment"``.
-            correlation_id: As for :meth:`correlation`.
-        """
-        known = self.catalog.workflows()
-        if known and name not in known:
-            logger.warning("No task template is named %r.%s", name, did_you_mean(name, known))
-        with sending(workflow=name, correlation_id=correlation_id):
-            yield
-
-    def canvas(
-        self,
-        workflow: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        steps: Mapping[str, Mapping[str, Any]] | None = None,
-        version: str | None = None,
-        correlation_id: str | None = None,
-    ) -> Signature:
-        """Build the Celery canvas that a template's ``dependencies`` describe; send it with ``apply_async``, once.
-
-        A step that depends on another one gets its result as first argument, one that depends on several a list of theirs in
-        the order of its ``dependencies``. The events of all steps have one ``task_uuid``, one correlation id and this workflow.
-
-        Args:
-            workflow: ``namespace/name`` of a task template, such as ``"payments/credit_card_payment"``.
-            args: Arguments of each step that depends on none.
-            kwargs: Keyword arguments of these.
-            steps: What is particular to a step, by its name: its own ``args`` and ``kwargs``, after the results that it gets,
-                ``immutable`` (it gets none), and execution options such as ``queue``, ``priority`` or ``countdown``.
-            version: Refuse the template if it has another one.
-            correlation_id: By default that of the block or the step in which this is called, else the new ``task_uuid``.
-
-        Returns:
-            A signature of Celery's, which is a task, chain, group or chord.
-
-        Raises:
-            ConfigurationError: if there is no such template, a step is no Celery task, or its dependencies are no canvas: they
-                go round in a circle, or are such as chains, groups and chords can't say.
-        """
-        catalog = self.catalog
-        template = find_template(catalog.templates, workflow, version)
-        return build_canvas(self.app, template, args, kwargs or {}, steps or {}, correlation_id)
-
-    @contextlib.contextmanager
-    def correlation(self, correlation_id: str) -> Iterator[None]:
-        """Give every task that is sent inside the ``with`` block, and all that those send, this correlation id."""
-        with sending(correlation_id=correlation_id):
-            yield
 
     def counters(self) -> Mapping[Series, int]:
         """What this process has counted so far."""
