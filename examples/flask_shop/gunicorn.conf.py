@@ -1,20 +1,27 @@
 """gunicorn's settings, which it reads from the folder that it is started in."""
 
-from celery_tasker_events import DomainEvents
+import os
 
 workers = 2
 preload_app = True
 
 
+def when_ready(server):
+    """The main process, before it forks: what this starts stays there, and each child has its own."""
+    from shop import Opened, events, opened
+
+    events.publish(opened, Opened(process=os.getpid()))
+
+
 def worker_exit(server, worker):
     """Wait until all that this child accepted is committed."""
-    from shop import celery
+    from shop import events
 
-    DomainEvents.of(celery).close()
+    events.close()
 
 
 def on_exit(server):
     """The same, in the main process."""
-    from shop import celery
+    from shop import events
 
-    DomainEvents.of(celery).close()
+    events.close()

@@ -37,8 +37,6 @@ def create_app():
         event_id = events.publish(order_placed, OrderPlaced(item=request.get_json()["item"]))
         return {"event_id": event_id, "process": os.getpid()}, 202
 
-    # Before gunicorn forks: what this starts stays in the main process, and each child has its own.
-    events.publish(opened, Opened(process=os.getpid()))
     return app
 
 
