@@ -105,6 +105,10 @@ class SchemaViolation(PublishingError):
         self.got = got
 
 
+class NotPublishable(PublishingError):
+    """An event can't be published from its dead letter, or still can't."""
+
+
 class QueueMissing(PublishingError):
     """The database has PGMQ, but not the queue of an event's namespace."""
 

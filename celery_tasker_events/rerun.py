@@ -10,7 +10,7 @@ from celery_tasker_events.binding import BoundEvent
 from celery_tasker_events.building import Draft
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.envelope import Envelope
-from celery_tasker_events.errors import ConfigurationError, PublishingError
+from celery_tasker_events.errors import ConfigurationError, NotPublishable
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.pipeline import Pipeline, Publication
 from celery_tasker_events.record import EventReference, Record
@@ -19,11 +19,7 @@ from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.telemetry import Telemetry
 from celery_tasker_events.telemetry.trail import Trail
 
-__all__ = ["NotPublishable", "Rerun"]
-
-
-class NotPublishable(PublishingError):
-    """An event can't be published from its dead letter, or still can't."""
+__all__ = ["Rerun"]
 
 
 class Rerun:

@@ -15,10 +15,11 @@ from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.event_pattern import event_pattern
-from celery_tasker_events.cli.retrying import Retrying
+from celery_tasker_events.cli.remaking import remake_of
 from celery_tasker_events.cli.showing import as_json, row, shown
 from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.cli.writing import format_option
+from celery_tasker_events.consumer.retrying import Retrying
 from celery_tasker_events.durable.dead_letters import DeadLetter, DeadLetters, Wanted
 from celery_tasker_events.errors import did_you_mean
 
@@ -123,7 +124,7 @@ def retry(
         letters = DeadLetters(connection)
         _check_namespace(letters, namespace)
         chosen = _chosen(letters, message_ids, _wanted(namespace, event))
-        retrying = Retrying(ctx, letters, dry_run=dry_run)
+        retrying = Retrying(letters, remake_of(ctx), dry_run=dry_run)
         told = []
         for letter in chosen:
             retried = retrying.retry(letter)

@@ -7,10 +7,10 @@ import json
 import click
 
 from celery_tasker_events.cli.database import Database, database_option
-from celery_tasker_events.cli.printable import shown, utc
 from celery_tasker_events.cli.queue_names import complete_queue, declared_queues
 from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.consumer.looking import QueueState, find_queues, queue_states
+from celery_tasker_events.consumer.printable import shown, utc
 
 __all__ = ["queues"]
 

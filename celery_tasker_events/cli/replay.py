@@ -16,7 +16,6 @@ from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import READER_GONE, ended_cleanly
 from celery_tasker_events.cli.event_pattern import event_pattern
 from celery_tasker_events.cli.moment import moment
-from celery_tasker_events.cli.printable import entry_as_json, printable, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
 from celery_tasker_events.cli.telling import log_to_stderr
@@ -24,6 +23,7 @@ from celery_tasker_events.consumer import replaying
 from celery_tasker_events.consumer.destinations import BusDestination, Destination, QueueDestination, TargetDestination
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.looking import find_queues
+from celery_tasker_events.consumer.printable import entry_as_json, printable, shown, utc
 from celery_tasker_events.consumer.replaying import Portion, Replay
 from celery_tasker_events.consumer.scanning import Filter
 from celery_tasker_events.consumer.targets.base import NotNow, Target, TargetGone, TargetUnavailable

@@ -9,11 +9,11 @@ import click
 
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
-from celery_tasker_events.cli.printable import NONE, entry_as_json, pretty, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.looking import find_event, find_queues
+from celery_tasker_events.consumer.printable import NONE, entry_as_json, pretty, shown, utc
 
 __all__ = ["show"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from celery_tasker_events.cli.printable import pretty, printable, printable_lines
+from celery_tasker_events.consumer.printable import pretty, printable, printable_lines
 from celery_tasker_events.durable.dead_letters import DeadLetter
 
 __all__ = ["HOW", "as_json", "row", "shown"]

@@ -13,13 +13,13 @@ from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.event_pattern import event_pattern
-from celery_tasker_events.cli.printable import entry_as_json, event_name_of, printable, shown, utc
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
 from celery_tasker_events.cli.table import terminal_width
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.following import Follower
 from celery_tasker_events.consumer.looking import find_queues
+from celery_tasker_events.consumer.printable import entry_as_json, event_name_of, printable, shown, utc
 from celery_tasker_events.consumer.scanning import Filter
 from celery_tasker_events.durable.queues import Connection
 

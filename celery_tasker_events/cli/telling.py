@@ -11,7 +11,7 @@ import click
 import psycopg
 
 from celery_tasker_events.cli.database import Database
-from celery_tasker_events.cli.printable import printable_lines
+from celery_tasker_events.consumer.printable import printable_lines
 from celery_tasker_events.errors import TaskerEventsError
 
 __all__ = ["log_to_stderr", "told_at_the_end"]

@@ -5,22 +5,17 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from celery_tasker_events.cli.printable import NONE, event_name_of, shown, utc
 from celery_tasker_events.cli.table import as_table
-from celery_tasker_events.consumer.entry import Entry
+from celery_tasker_events.consumer.entry import Entry, span_of
+from celery_tasker_events.consumer.printable import NONE, event_name_of, shown, utc
 
-__all__ = ["as_timeline", "span_of"]
+__all__ = ["as_timeline"]
 
 #: Columns of the widest and the narrowest drawing beside the table.
 WIDEST, NARROWEST = 40, 12
 
 #: Characters of an error that are shown; ``show`` and JSON have all.
 ERROR_LENGTH = 60
-
-
-def span_of(entries: Sequence[Entry]) -> tuple[datetime.datetime, datetime.datetime]:
-    """Return when the first step started and when the last event fired."""
-    return min(entry.started_at for entry in entries), max(entry.moment for entry in entries)
 
 
 def as_timeline(entries: Sequence[Entry], width: int | None) -> str:

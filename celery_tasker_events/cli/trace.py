@@ -11,14 +11,14 @@ import click
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.moment import moment
-from celery_tasker_events.cli.printable import entry_as_json, shown
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
 from celery_tasker_events.cli.table import terminal_width
-from celery_tasker_events.cli.timeline import as_timeline, span_of
+from celery_tasker_events.cli.timeline import as_timeline
 from celery_tasker_events.consumer import looking
-from celery_tasker_events.consumer.entry import Entry
+from celery_tasker_events.consumer.entry import Entry, span_of
 from celery_tasker_events.consumer.looking import find_queues
+from celery_tasker_events.consumer.printable import entry_as_json, shown
 from celery_tasker_events.envelope.base import timestamp
 
 __all__ = ["trace"]

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from celery_tasker_events import envelope
 from celery_tasker_events.envelope.base import timestamp
 from celery_tasker_events.event import DomainEvent
 
-__all__ = ["DEAD_LETTER", "Entry", "Outline"]
+__all__ = ["DEAD_LETTER", "Entry", "Outline", "span_of"]
 
 #: The outcome of a dead letter, beside the statuses of an execution result.
 DEAD_LETTER = "dead letter"
@@ -140,6 +140,11 @@ class Entry:
             "message": self.message,
             "headers": self.headers,
         }
+
+
+def span_of(entries: Sequence[Entry]) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return when the first step started and when the last event fired."""
+    return min(entry.started_at for entry in entries), max(entry.moment for entry in entries)
 
 
 def _utc(moment: datetime.datetime) -> datetime.datetime:

@@ -218,23 +218,29 @@ def last_events(
     wanted: Filter | None = None,
     *,
     high: int | None = None,
+    depth: int | None = None,
     progress: Progress | None = None,
 ) -> list[Entry]:
     """Return the last wanted events of a queue and its archive, the oldest first.
 
     Args:
         high: Highest message id that may be.
+        depth: How many message ids are looked at, from the last one of each table downwards; None: all.
     """
-    found = [
-        entry
-        for source in queue.sources
-        for entry in matching(
-            connection, source, wanted or Filter(), limit=count, high=high, newest_first=True, progress=progress
+    found: list[Entry] = []
+    for source in queue.sources:
+        low = None if depth is None else _last_id(connection, source) - depth + 1
+        found += matching(
+            connection, source, wanted or Filter(), limit=count, low=low, high=high, newest_first=True, progress=progress
         )
-    ]
     # Archived between the two looks, a message is found once in each table: take it from one.
     by_id = {entry.msg_id: entry for entry in sorted(found, key=lambda entry: entry.archived_at is not None)}
     return [by_id[msg_id] for msg_id in sorted(by_id)][-count:] if count else []
+
+
+def _last_id(connection: Connection, source: Source) -> int:
+    [(_, last)] = read(connection, looking_sql.ENDS.format(table=source.table))
+    return last or 0
 
 
 def find_event(connection: Connection, queues: Sequence[Queue], event_id: str, progress: Progress | None = None) -> list[Entry]:

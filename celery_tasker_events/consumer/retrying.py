@@ -1,21 +1,21 @@
-"""``dlq retry``: publishes the event of one dead letter after the other, and keeps count."""
+"""Publishes the event of one dead letter after the other, and keeps count. Knows no Celery: an app is asked by a function."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import click
 import psycopg
 
-from celery_tasker_events import envelope
-from celery_tasker_events.cli.app import sound_plugin_of
-from celery_tasker_events.cli.printable import printable
+from celery_tasker_events.consumer.printable import printable
 from celery_tasker_events.durable.dead_letters import DeadLetter, DeadLetters
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.plugin import DomainEvents
-from celery_tasker_events.rerun import NotPublishable, Rerun
+from celery_tasker_events.errors import NotPublishable
 
-__all__ = ["Retried", "Retrying"]
+__all__ = ["Remake", "Retried", "Retrying"]
+
+#: Makes the message of an event again from the ``outcome_text`` of its letter; raises NotPublishable where it can't.
+Remake = Callable[[object], DurableMessage]
 
 
 class Retried(NamedTuple):
@@ -42,18 +42,21 @@ class Retried(NamedTuple):
 
 
 class Retrying:
-    """Publishes, and counts.
+    """Retries letters.
+
+    Args:
+        remake: None where there is no app that could make an event again.
+        dry_run: Only tell what would be done.
 
     Attributes:
         done: How many events were published, or would be.
         left: How many letters stay because their events can't be published.
     """
 
-    def __init__(self, ctx: click.Context, letters: DeadLetters, *, dry_run: bool) -> None:
-        self._ctx = ctx
+    def __init__(self, letters: DeadLetters, remake: Remake | None, *, dry_run: bool = False) -> None:
         self._letters = letters
+        self._remake = remake
         self._dry_run = dry_run
-        self._rerun: Rerun | None = None
         self.done = 0
         self.left = 0
 
@@ -94,7 +97,7 @@ class Retrying:
     def _check(self, letter: DeadLetter) -> None:
         if letter.kept not in ("message", "outcome"):
             raise NotPublishable("it keeps no more than text: run the task again, or publish the event by hand")
-        if letter.kept == "outcome" and self._ctx.obj is None:
+        if letter.kept == "outcome" and self._remake is None:
             raise NotPublishable("only the app can make this event again: celery -A <your app> domain-events dlq retry")
 
     def _kept(self, letter: DeadLetter) -> DurableMessage:
@@ -104,11 +107,5 @@ class Retrying:
             raise NotPublishable(str(error)) from error
 
     def _made_again(self, letter: DeadLetter) -> DurableMessage:
-        if self._rerun is None:
-            self._rerun = _rerun_of(sound_plugin_of(self._ctx))
-        return self._rerun.message_of(letter.content.get("outcome_text"))
-
-
-def _rerun_of(plugin: DomainEvents) -> Rerun:
-    settings = plugin.settings
-    return Rerun(plugin.catalog.find, envelope.by_name(settings.envelope), settings.max_event_bytes)
+        assert self._remake is not None
+        return self._remake(letter.content.get("outcome_text"))

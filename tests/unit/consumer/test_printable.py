@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from celery_tasker_events.cli.printable import entry_as_json, pretty, printable, shown, utc
 from celery_tasker_events.consumer.entry import Entry, Outline
+from celery_tasker_events.consumer.printable import entry_as_json, pretty, printable, shown, utc
 
 HOSTILE = "\x1b[2Jred\x1b[31m\r\n\x07\x9b\u202egnp.exe\x00"
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
