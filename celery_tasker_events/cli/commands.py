@@ -8,7 +8,10 @@ from typing import Any
 
 __all__ = ["ALONE", "WITH_APP", "Commands"]
 
-_BOTH = ("catalog", "check", "diff", "dlq", "forward", "grants", "queues", "replay", "show", "tail", "trace", "types")
+_BOTH = (
+    *("catalog", "check", "console", "diff", "dlq", "forward", "grants", "queues", "replay", "show", "tail", "top", "trace"),
+    "types",
+)
 ALONE = (*_BOTH, "consume")
 WITH_APP = (*_BOTH, "setup", "spool", "status")
 
