@@ -64,6 +64,7 @@ def _shown(form: str) -> Iterator[Show]:
         yield _print_table
     else:
         try:
+            from rich.console import Group
             from rich.live import Live
             from rich.table import Table
             from rich.text import Text
@@ -72,10 +73,10 @@ def _shown(form: str) -> Iterator[Show]:
                 "the live table needs rich: pip install 'celery-tasker-events[cli]'; --once and --format json do without"
             ) from error
 
-        def drawn(sample: Sample, width: int) -> Table:
+        def drawn(sample: Sample, width: int) -> Group:
             rows = _rows(sample)
             headings = [heading for heading, needed in COLUMNS.items() if width >= needed]
-            table = Table(box=None, pad_edge=False, caption=_caption(sample), caption_justify="left", caption_style="dim")
+            table = Table(box=None, pad_edge=False)
             for heading in headings:
                 is_name = heading in ("QUEUE", "LAST EVENT")
                 table.add_column(
@@ -87,7 +88,7 @@ def _shown(form: str) -> Iterator[Show]:
             for row in rows:
                 style = "red" if row["DEAD"] not in ("0", NONE) else None
                 table.add_row(*(Text(row[heading]) for heading in headings), style=style)
-            return table
+            return Group(table, Text(_caption(sample), style="dim"))
 
         with Live(auto_refresh=False) as live:
             yield lambda sample: live.update(drawn(sample, live.console.width), refresh=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from types import FrameType
 
@@ -30,8 +31,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        # Python adds the address to the system's words, which stands there already. A name that is unknown has other words.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         hint = " Give another one with --port; --port 0 takes a free one." if port else ""
-        raise CannotListen(f"no listening on {host} port {port}: {error.strerror or error}.{hint}") from error
+        raise CannotListen(f"no listening on {host} port {port}: {reason}.{hint}") from error
 
 
 def serve(application: Application, listening: socket.socket) -> None:

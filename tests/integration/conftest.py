@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from browser import Browser, opened
 from celery import Celery
 from celery.result import AsyncResult
 from http_receiver import Receiver, receiving
@@ -201,3 +202,19 @@ def open_shop(dsn: str) -> Iterator[Callable[..., PayingShop]]:
     yield make
     for shop in shops:
         shop.events.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests of this process: to start it takes longer than most of them."""
+    with opened() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """The browser as a new user has it."""
+    chromium.driver.delete_all_cookies()
+    chromium.look()
+    chromium.complaints()
+    return chromium
