@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 
 import click
-import psycopg
 
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.cli.database import Database, database_option
@@ -15,6 +13,7 @@ from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.event_pattern import event_pattern
 from celery_tasker_events.cli.progress import shown_progress
 from celery_tasker_events.cli.queue_names import complete_queue
+from celery_tasker_events.cli.reconnecting import look_for_ever
 from celery_tasker_events.cli.table import terminal_width
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.following import Follower
@@ -24,9 +23,6 @@ from celery_tasker_events.consumer.scanning import Filter
 from celery_tasker_events.durable.queues import Connection
 
 __all__ = ["tail"]
-
-#: Seconds until the next attempt while Postgres can't be reached: doubled from the first to the last.
-FIRST_BACKOFF, LAST_BACKOFF = 0.5, 10.0
 
 
 @click.command(name="tail")
@@ -66,29 +62,15 @@ def tail(
             _tell_all(last[-lines:] if lines else [], tell)
             if not follow:
                 return
-        _follow(database, followers, interval, tell)
+        look_for_ever(database, lambda connection: _poll(connection, followers, tell), interval)
 
 
-def _follow(database: Database, followers: list[Follower], interval: float, tell: Callable[[Entry], str]) -> None:
-    backoff, told = FIRST_BACKOFF, ""
-    while True:
-        try:
-            with database.connect(read_only=True) as connection:
-                backoff, told = FIRST_BACKOFF, ""
-                _poll_for_ever(connection, followers, interval, tell)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if told != (told := str(error).strip()):
-                click.echo(f"{database}: {told}; trying again", err=True)
-            time.sleep(backoff)
-            backoff = min(2 * backoff, LAST_BACKOFF)
-
-
-def _poll_for_ever(connection: Connection, followers: list[Follower], interval: float, tell: Callable[[Entry], str]) -> None:
-    while True:
+def _poll(connection: Connection, followers: list[Follower], tell: Callable[[Entry], str]) -> None:
+    behind = True
+    while behind:
         for follower in followers:
             _tell_all(follower.poll(connection), tell)
-        if not any(follower.is_behind for follower in followers):
-            time.sleep(interval)
+        behind = any(follower.is_behind for follower in followers)
 
 
 def _tell_all(entries: list[Entry], tell: Callable[[Entry], str]) -> None:

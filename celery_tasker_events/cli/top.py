@@ -14,6 +14,7 @@ import click
 from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.queue_names import complete_queue
+from celery_tasker_events.cli.reconnecting import look_for_ever
 from celery_tasker_events.cli.table import as_table
 from celery_tasker_events.consumer.printable import NONE, shown
 from celery_tasker_events.consumer.quantities import duration, rate
@@ -43,16 +44,17 @@ def top(names: tuple[str, ...], interval: float, once: bool, form: str, database
     A QUEUE is a namespace or any PGMQ queue; by default all of domain events. As JSON each look is one line.
     """
     sampler = Sampler(names)
-    with ended_cleanly(), database.connected(read_only=True) as connection:
-        if once:
-            sampler.sample(connection)
-            time.sleep(interval)
-            (_print_json if form == "json" else _print_table)(sampler.sample(connection))
-            return
-        with _shown(form) as show:
-            while True:
-                show(sampler.sample(connection))
+    with ended_cleanly(), database.told_clearly():
+        with database.connect(read_only=True) as connection:
+            first = sampler.sample(connection)
+            if once:
                 time.sleep(interval)
+                (_print_json if form == "json" else _print_table)(sampler.sample(connection))
+                return
+        with _shown(form) as show:
+            show(first)
+            time.sleep(interval)
+            look_for_ever(database, lambda connection: show(sampler.sample(connection)), interval)
 
 
 @contextlib.contextmanager

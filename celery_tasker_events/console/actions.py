@@ -142,10 +142,9 @@ class ActingPages:
         )
 
     def _choice(self, query: QueryParams, note: str = "") -> Response:
-        with self._looks.connection() as connection:
-            letters = _letters_of(DeadLetters(connection), query)
-            retrying = Retrying(DeadLetters(connection), self._offer.remake, dry_run=True)
-            would = [(letter, retrying.retry(letter).partition(": ")[2]) for letter in letters]
+        with self._looks.dead_letters() as letters:
+            retrying = Retrying(letters, self._offer.remake, dry_run=True)
+            would = [(letter, retrying.retry(letter).partition(": ")[2]) for letter in _letters_of(letters, query)]
         return self._pages.render(
             "retry.html",
             headers=_WITH_FORM,

@@ -20,12 +20,12 @@ INTERVAL = 0.5
 #: How many of its last events a queue begins with: those may have come while a page was made.
 RECENT = 100
 
-#: Called on the feed's thread with what has come, in order of their ids.
-Listener = Callable[[list[Entry]], None]
+#: Called on the feed's thread with what has come, in order of their ids, and whether that may have been there before.
+Listener = Callable[[list[Entry], bool], None]
 
 
 class Feed:
-    """Tells each listener of all events as they are committed. One of before it listened may be told too."""
+    """Tells each listener of all events as they are committed, and once of the last ones of before it began to look."""
 
     def __init__(self, dsn: str) -> None:
         self._lock = threading.Lock()
@@ -50,8 +50,9 @@ class Feed:
             return
         queues = find_queues(connection)
         self._followers = {queue: self._followers[queue] for queue in queues if queue in self._followers}
+        begins = not self._followers
         for queue in queues:
-            self._tell(self._new_of(connection, queue))
+            self._tell(self._new_of(connection, queue), begins)
         if any(follower.is_behind for follower in self._followers.values()):
             self.watcher.hurry()
 
@@ -68,9 +69,9 @@ class Feed:
             self._followers.pop(queue, None)
             return []
 
-    def _tell(self, entries: list[Entry]) -> None:
+    def _tell(self, entries: list[Entry], begins: bool) -> None:
         if entries:
             with self._lock:
                 listeners = list(self._listeners)
             for listener in listeners:
-                listener(entries)
+                listener(entries, begins)

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from celery_tasker_events.console.filtering import Wanted
+from celery_tasker_events.console.rows import order_of
 from celery_tasker_events.consumer.entry import Entry
 from celery_tasker_events.consumer.looking import Queue, connect_to_look, find_queues, last_events, trace
 from celery_tasker_events.consumer.scanning import Filter, Progress, matching
+from celery_tasker_events.durable.dead_letters import DeadLetters
 from celery_tasker_events.durable.queues import Connection
 from celery_tasker_events.errors import TaskerEventsError, UnknownQueue
 
@@ -56,6 +58,12 @@ class Looks:
         with self._room, connect_to_look(self._dsn) as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def dead_letters(self) -> Iterator[DeadLetters]:
+        """Dead letters, in a transaction that cannot write."""
+        with self.connection() as connection, connection.transaction():
+            yield DeadLetters(connection)
+
     def last(self, wanted: Wanted) -> Found:
         """The last wanted events, the newest first, of the last :data:`DEPTH` ids of each table."""
         with self.connection() as connection:
@@ -69,7 +77,7 @@ class Looks:
                 if wanted.namespace in (None, queue.namespace)
                 for entry in last_events(connection, queue, SHOWN, wanted.filter, depth=DEPTH)
             ]
-        entries.sort(key=lambda entry: (entry.enqueued_at, entry.queue, entry.msg_id), reverse=True)
+        entries.sort(key=order_of, reverse=True)
         return Found(entries[:SHOWN], len(entries) > SHOWN, namespaces)
 
     def story(self, correlation_id: str, since: datetime.datetime | None) -> Found:

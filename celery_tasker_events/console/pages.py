@@ -23,7 +23,6 @@ from celery_tasker_events.console.streaming import Streams
 from celery_tasker_events.console.timeline import timeline_of
 from celery_tasker_events.contract.messages import messages_of
 from celery_tasker_events.contract.payload_fields import payload_fields
-from celery_tasker_events.durable.dead_letters import DeadLetters
 from celery_tasker_events.durable.dead_letters import Wanted as WantedLetters
 
 __all__ = ["LookingPages", "moment_of"]
@@ -70,6 +69,7 @@ class LookingPages:
             namespaces=found.namespaces,
             rows=[row_of(entry) for entry in found.entries],
             depth=looks.DEPTH,
+            shown=looks.SHOWN,
         )
 
     async def stream(self, request: Request) -> Response:
@@ -145,8 +145,7 @@ class LookingPages:
                 Pattern(event)
             except ValueError as error:
                 problem = str(error)
-        with self._looks.connection() as connection:
-            letters = DeadLetters(connection)
+        with self._looks.dead_letters() as letters:
             known = letters.namespaces()
             wanted = WantedLetters(namespace or None, event or None)
             outlines = [] if problem else letters.outlines(wanted, after, LETTERS + 1)
@@ -164,8 +163,8 @@ class LookingPages:
 
     def dead_letter(self, request: Request) -> Response:
         message_id, namespace = _whole(request.query_params.get("id", "")), request.query_params.get("namespace", "")
-        with self._looks.connection() as connection:
-            found = DeadLetters(connection).find(message_id, namespace)
+        with self._looks.dead_letters() as letters:
+            found = letters.find(message_id, namespace)
         if not found:
             return self._pages.problem(
                 HTTPStatus.NOT_FOUND, "No such dead letter", "It is not there any more: it was published after all, or purged."

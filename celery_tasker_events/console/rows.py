@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from celery_tasker_events.consumer.entry import DEAD_LETTER, Entry
 from celery_tasker_events.consumer.printable import event_name_of, printable, shown, utc
 
-__all__ = ["message_url", "row_of", "tone_of", "workflow_url"]
+__all__ = ["message_url", "order_of", "row_of", "tone_of", "workflow_url"]
 
 #: Characters of a payload or an error in a list; the message's own page has all.
 GIST_LENGTH = 160
@@ -32,6 +32,7 @@ def row_of(entry: Entry) -> dict[str, str]:
     moment = utc(entry.moment)
     return {
         "key": f"{entry.queue}:{entry.msg_id}",
+        "order": " ".join(order_of(entry)),
         "moment": moment,
         "time": f"{moment[5:10]} {moment[11:-1]}",
         "event": event_name_of(entry),
@@ -44,6 +45,11 @@ def row_of(entry: Entry) -> dict[str, str]:
         "message_url": message_url(entry),
         "workflow_url": workflow_url(entry),
     }
+
+
+def order_of(entry: Entry) -> tuple[str, str, str]:
+    """Return what a list is sorted by; equal texts for equal entries."""
+    return entry.enqueued_at.isoformat(timespec="microseconds"), entry.queue, f"{entry.msg_id:019}"
 
 
 def message_url(entry: Entry) -> str:

@@ -68,20 +68,20 @@ class _Stream:
     def __init__(self, wanted: Wanted, loop: asyncio.AbstractEventLoop) -> None:
         self._wanted = wanted
         self._loop = loop
-        self._waiting: deque[dict[str, str]] = deque()
+        self._waiting: deque[dict[str, Any]] = deque()
         self._missed = 0
         self._arrived = asyncio.Event()
 
-    def offer(self, entries: list[Entry]) -> None:
+    def offer(self, entries: list[Entry], is_recent: bool) -> None:
         """Called on the feed's thread."""
-        rows = [row_of(entry) for entry in entries if self._wanted.matches(entry)]
+        rows = [{**row_of(entry), "is_recent": is_recent} for entry in entries if self._wanted.matches(entry)]
         if rows:
             try:
                 self._loop.call_soon_threadsafe(self._put, rows)
             except RuntimeError:  # the loop has just ended
                 return
 
-    def _put(self, rows: list[dict[str, str]]) -> None:
+    def _put(self, rows: list[dict[str, Any]]) -> None:
         self._waiting.extend(rows)
         while len(self._waiting) > BUFFERED:
             self._waiting.popleft()

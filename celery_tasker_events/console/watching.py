@@ -14,6 +14,9 @@ from celery_tasker_events.telemetry.log import logger
 
 __all__ = ["Watcher"]
 
+#: Seconds that a look has to end when it is told to; one at a frozen server does not.
+PATIENCE = 2.0
+
 #: Seconds after which a database that could not be used is tried again at most.
 LAST_BACKOFF = 5.0
 
@@ -44,11 +47,11 @@ class Watcher:
         self._wanted.set()
 
     def stop(self) -> None:
-        """End the thread and its connection."""
+        """End the thread and its connection, as far as they can be ended."""
         self._stopping.set()
         self._wanted.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(PATIENCE)
 
     def _run(self) -> None:
         backoff = self._interval

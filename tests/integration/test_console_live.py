@@ -69,6 +69,25 @@ def test_the_newest_is_on_top_and_what_was_there_is_shown_once(live, database, c
     live.wait_for(NAMES, "a.second", "a.first")
 
 
+def test_a_full_page_begins_with_the_last_events_and_gets_nothing_older_on_top(live, database, tmp_path):
+    send(database, *(event(f"a.n{number}") for number in range(80)))
+    send(database, *(event(f"b.n{number}", namespace="stock") for number in range(30)))
+    # In one whose stream begins with this page.
+    other = ConsoleProcess(tmp_path, "--dsn", database, "--no-token").start()
+    try:
+        live.open(other.base)
+        live.wait_for("#state", "Live")
+        send(database, event("c.last"))
+        wait_until(lambda: "c.last" in live.texts(NAMES), "the newest is shown")
+
+        before = [*(f"b.n{number}" for number in range(29, -1, -1)), *(f"a.n{number}" for number in range(79, 59, -1))]
+        assert live.texts(NAMES) == ["c.last", *before]
+        live.wait_for("#state", "Live, 1 new event")
+    finally:
+        live.open("about:blank")
+        other.stop()
+
+
 def test_a_namespace_that_is_new_is_followed_too(live, database):
     send(database, event("crm.updated", namespace="brand_new"))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from long_queue import LENGTH, fill, settled
 
@@ -15,6 +17,7 @@ from celery_tasker_events.consumer.following import LOOK_BACK, Follower
 from celery_tasker_events.consumer.looking import COUNTED_EXACTLY, connect_to_look, find_queues
 from celery_tasker_events.consumer.sampling import Sampler
 from celery_tasker_events.consumer.scanning import CHUNK
+from celery_tasker_events.durable.dead_letters import DeadLetter
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +104,12 @@ def test_a_search_for_a_workflow_is_given_up_in_time(long_queue, monkeypatch):
 
     with pytest.raises(SearchTooLong, match="given up after 0 s, in payments_domain_events"):
         Looks(long_queue).story("order-7", None)
+
+
+def test_what_the_pages_look_with_can_not_write(long_queue):
+    looks = Looks(long_queue)
+
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), looks.dead_letters() as letters:
+        letters.delete(DeadLetter("payments_domain_events", 1, datetime.datetime.now(), {}))
+    with looks.connection() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction), connection.transaction():
+        connection.execute("select pgmq.delete('payments_domain_events', 1::bigint)")

@@ -5,7 +5,7 @@ With ``TEST_SCREENSHOTS=docs/images`` in the environment it writes the pictures 
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -17,7 +17,6 @@ from letters import park
 from sending import event, send
 from worker_process import wait_until
 
-from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.event import StepError
 
 APPS = Path(__file__).parent / "apps"
@@ -169,10 +168,17 @@ def test_every_page_can_be_read_in_light_and_dark_and_on_a_phone(signed_in, cons
         assert signed_in.run("return performance.getEntriesByType('resource').every((it) => it.name.startsWith(location.origin))")
         assert len(signed_in.all("h1")) == len(signed_in.all("main")) == 1, name
         assert signed_in.run(NAMELESS) == [], name
+        assert signed_in.run(CUT) == [], name
     assert grounds == {"rgb(14, 18, 23)"} if scheme == "dark" else {"rgb(245, 246, 249)"}
     expected = [message for message in signed_in.complaints() if "/nowhere" not in message]
     assert expected == []
 
+
+# What of a list must be whole on every screen.
+CUT = """
+return Array.from(document.querySelectorAll(".what, .outcome, .when, .badge, h1, h2, figcaption"))
+  .filter((it) => it.scrollWidth > it.clientWidth + 1 && getComputedStyle(it).display != "inline").map((it) => it.outerHTML)
+"""
 
 # Controls without a label.
 NAMELESS = """
@@ -184,21 +190,21 @@ return Array.from(document.querySelectorAll("a[href], button, input:not([type=hi
 @pytest.mark.skipif("TEST_SCREENSHOTS" not in os.environ, reason="TEST_SCREENSHOTS names no folder for pictures")
 def test_pictures_for_the_documentation(signed_in, console):
     folder = Path(os.environ["TEST_SCREENSHOTS"])
-    with connect(console.dsn) as connection:
-        connection.execute("truncate pgmq.q_stock_domain_events")
-    send(console.dsn, STORY[0], STORY[3])
-    for at in itertools.count():
-        send(console.dsn, *(event("stock.counted", {"bin": n}, namespace="stock", step_name="count") for n in range(at % 7)))
-        if at == 40:
-            break
+    signed_in.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+    for at in range(40):
+        counted = [event("stock.counted", {"bin": n}, namespace="stock", correlation_id=f"count-{at}") for n in range(at % 7)]
+        send(console.dsn, *counted)
+    # A workflow of its own beside what other tests have sent.
+    renamed = [dataclasses.replace(each.metadata, correlation_id="order-1042") for each in STORY]
+    send(console.dsn, *(dataclasses.replace(each, metadata=metadata) for each, metadata in zip(STORY, renamed, strict=True)))
     for name, page, size, scheme in (
         ("live", "/", (1200, 700), "light"),
-        ("workflow", "/workflow?id=order-1", (1200, 760), "light"),
-        ("queues", "/queues?namespace=stock", (1200, 420), "dark"),
-        ("phone", "/workflow?id=order-1", (390, 780), "dark"),
+        ("workflow", "/workflow?id=order-1042", (1200, 790), "light"),
+        ("queues", "/queues?namespace=stock", (1200, 460), "dark"),
     ):
         signed_in.look(size, scheme)
         signed_in.open(f"{console.base}{page}")
-        if name in ("live", "queues"):
+        if name != "workflow":
             signed_in.wait_for("#state", "Live")
         signed_in.driver.save_screenshot(str(folder / f"console-{name}.png"))
+    signed_in.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": False})

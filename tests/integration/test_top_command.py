@@ -14,6 +14,7 @@ import sys
 import termios
 
 import click.testing
+import psycopg
 import pytest
 from console_process import PROGRAM
 from letters import park
@@ -122,3 +123,24 @@ def test_a_narrow_terminal_has_fewer_columns_and_no_line_is_cut(filled, columns,
         assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
     finally:
         terminal.close()
+
+
+def test_it_goes_on_through_an_outage(dsn, tmp_path):
+    """Sessions that an administrator ends, as a restart does."""
+    send(dsn, event())
+    command = [sys.executable, "-c", PROGRAM, "top", "--dsn", dsn, "--interval", "0.05", "--format", "json"]
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    with output.open("wb") as out, errors.open("wb") as err, subprocess.Popen(command, stdout=out, stderr=err) as process:
+        try:
+            wait_until(lambda: output.read_text().count("\n") > 1, "two looks are told")
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                ours = "datname = current_database() and pid <> pg_backend_pid()"
+                connection.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {ours}")
+            wait_until(lambda: "trying again" in errors.read_text(), "the outage is told")
+            before = output.read_text().count("\n")
+            wait_until(lambda: output.read_text().count("\n") > before + 1, "it goes on")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 143
+        finally:
+            process.kill()
+    assert errors.read_text().count("trying again") == 1

@@ -9,6 +9,9 @@ const pause = document.getElementById("pause");
 const empty = document.getElementById("empty");
 
 const seen = new Set(Array.from(body.rows, (row) => row.dataset.key));
+// What the page came with: of before that, the stream's beginning adds nothing above it.
+const newest = body.rows.length ? body.rows[0].dataset.order : "";
+const oldest = body.rows.length >= Number(body.dataset.shown) ? body.rows[body.rows.length - 1].dataset.order : "";
 let waiting = [];
 let added = 0;
 let isPaused = false;
@@ -42,6 +45,7 @@ function tellNow() {
 function rowOf(event) {
   const row = template.content.firstElementChild.cloneNode(true);
   row.dataset.key = event.key;
+  row.dataset.order = event.order;
   for (const field of row.querySelectorAll("[data-field]")) field.textContent = event[field.dataset.field];
   const time = row.querySelector("time");
   time.dateTime = time.title = event.moment;
@@ -50,17 +54,26 @@ function rowOf(event) {
   workflow.title = event.correlation_id;
   if (event.workflow_url) workflow.href = event.workflow_url;
   row.querySelector(".badge").classList.add(event.tone);
-  row.classList.add("new");
+  row.classList.toggle("new", isNew(event));
   return row;
 }
 
+function isNew(event) {
+  return !event.is_recent || event.order > newest;
+}
+
+function isWanted(event) {
+  return !seen.has(event.key) && (isNew(event) || event.order > oldest);
+}
+
 function add(events) {
-  const fresh = events.filter((event) => !seen.has(event.key));
-  for (const event of fresh) {
+  for (const event of events.filter(isWanted)) {
     seen.add(event.key);
-    body.prepend(rowOf(event));
+    // Queues are told one after the other: the newest of one may be older than what another has brought.
+    const below = Array.from(body.rows).find((row) => row.dataset.order < event.order);
+    body.insertBefore(rowOf(event), below || null);
+    added += isNew(event) ? 1 : 0;
   }
-  added += fresh.length;
   empty.hidden = body.rows.length > 0;
   while (body.rows.length > LONGEST) {
     // The row in which somebody is stays until they have left it.
@@ -87,7 +100,7 @@ stream.addEventListener("events", (message) => {
   const events = JSON.parse(message.data);
   if (isPaused) {
     const known = new Set(waiting.map((event) => event.key));
-    waiting = waiting.concat(events.filter((event) => !seen.has(event.key) && !known.has(event.key))).slice(-LONGEST);
+    waiting = waiting.concat(events.filter((event) => isWanted(event) && !known.has(event.key))).slice(-LONGEST);
   } else {
     add(events);
   }
