@@ -173,8 +173,7 @@ def purge(
 
 
 def _wanted(namespace: str | None, event: Pattern | None, older_than: datetime.timedelta | None = None) -> Wanted:
-    # Every event is every letter, also one of which nobody knows the event.
-    return Wanted(namespace, event.regular_expression or None if event else None, older_than)
+    return Wanted(namespace, event.regular_expression if event else None, older_than)
 
 
 def _number(count: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from celery_tasker_events.cli.database import Database, database_option
 from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.queue_names import complete_queue
 from celery_tasker_events.cli.reconnecting import look_for_ever
-from celery_tasker_events.cli.table import as_table
+from celery_tasker_events.cli.table import as_table, terminal_width
 from celery_tasker_events.consumer.printable import NONE, shown
 from celery_tasker_events.consumer.quantities import duration, rate
 from celery_tasker_events.consumer.sampling import QueueSample, Sample, Sampler
@@ -102,8 +101,7 @@ def _print_json(sample: Sample) -> None:
 
 
 def _print_table(sample: Sample) -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    click.echo(as_table(_rows(sample), width) if sample.queues else "No queues of domain events.")
+    click.echo(as_table(_rows(sample), terminal_width()) if sample.queues else "No queues of domain events.")
     sys.stdout.flush()
 
 

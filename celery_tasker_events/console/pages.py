@@ -139,15 +139,14 @@ class LookingPages:
     def dead_letters(self, request: Request) -> Response:
         query = request.query_params
         namespace, event = query.get("namespace", ""), query.get("event", "").strip()
-        after, problem = _whole(query.get("after", "0")), None
-        if event:
-            try:
-                Pattern(event)
-            except ValueError as error:
-                problem = str(error)
+        after, pattern, problem = _whole(query.get("after", "0")), None, None
+        try:
+            pattern = Pattern(event) if event else None
+        except ValueError as error:
+            problem = str(error)
         with self._looks.dead_letters() as letters:
             known = letters.namespaces()
-            wanted = WantedLetters(namespace or None, event or None)
+            wanted = WantedLetters(namespace or None, pattern.regular_expression if pattern else None)
             outlines = [] if problem else letters.outlines(wanted, after, LETTERS + 1)
             found = list(itertools.islice(outlines, LETTERS + 1))
         return self._pages.render(

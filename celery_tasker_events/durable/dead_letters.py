@@ -26,7 +26,7 @@ PAGE = 500
 class Wanted(NamedTuple):
     """Which letters are meant.
 
-    ``event`` is a regular expression of Postgres for the event's name.
+    ``event`` is a regular expression of Postgres for the event's name; empty for every letter.
     """
 
     namespace: str | None = None
@@ -34,7 +34,8 @@ class Wanted(NamedTuple):
     older_than: datetime.timedelta | None = None
 
     def parameters(self) -> dict[str, Any]:
-        return {"event": self.event, "older_than": self.older_than}
+        # Every event is every letter, also one of which nobody knows the event.
+        return {"event": self.event or None, "older_than": self.older_than}
 
 
 #: Every letter of every namespace.

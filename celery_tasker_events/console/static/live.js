@@ -112,5 +112,9 @@ stream.addEventListener("trouble", (message) => {
   if (trouble) tell("trouble", `The database can't be used: ${trouble}`);
   else tellNow();
 });
-stream.addEventListener("error", () => tell("trouble", "The console does not answer; trying again"));
+stream.addEventListener("error", () => {
+  // It is closed for good where the answer was a refusal: by one that was started anew, and has another token.
+  const isOver = stream.readyState === EventSource.CLOSED;
+  tell("trouble", isOver ? "The stream was refused: open the address that the console printed" : "The console does not answer; trying again");
+});
 window.addEventListener("pagehide", () => stream.close());
