@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Sequence
 
 import click
 
-from celery_tasker_events.cli.app import plugin_of
-from celery_tasker_events.cli.checking import entries_of
 from celery_tasker_events.cli.database import Database, database_option
+from celery_tasker_events.cli.declared import declared_entries
 from celery_tasker_events.cli.ending import ended_cleanly
 from celery_tasker_events.cli.remaking import remake_of
 from celery_tasker_events.consumer.looking import find_queues
-from celery_tasker_events.contract.entry import CatalogEntry
-from celery_tasker_events.errors import ConfigurationError
 
 __all__ = ["console"]
 
@@ -57,7 +53,7 @@ def console(
     is_local = is_loopback(host)
     if no_token and not is_local:
         raise click.UsageError(f"--no-token is for 127.0.0.1 only: on {host} everybody in the network could read the events")
-    entries = _entries(ctx)
+    entries = None if ctx.obj is None else declared_entries(ctx, (), None)
     with ended_cleanly(), database.told_clearly():
         with database.connect(read_only=True) as connection:
             find_queues(connection)
@@ -72,15 +68,6 @@ def console(
             offer = Offer(database.dsn, str(database), interval, entries, allow_actions, remake_of(ctx))
             _tell_where(host, bound, token, is_local=is_local, allow_actions=allow_actions)
             serve(Application(offer, access), listening)
-
-
-def _entries(ctx: click.Context) -> Sequence[CatalogEntry] | None:
-    if ctx.obj is None:
-        return None
-    try:
-        return list(entries_of(plugin_of(ctx).catalog))
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _tell_where(host: str, port: int, token: str | None, *, is_local: bool, allow_actions: bool) -> None:

@@ -141,7 +141,7 @@ class ActingPages:
             f"{report.replayed.total()} events replayed", lines, "replay", f"They are marked as replay {begun.replay_id}."
         )
 
-    def _choice(self, query: QueryParams, note: str = "") -> Response:
+    def _choice(self, query: QueryParams) -> Response:
         with self._looks.dead_letters() as letters:
             retrying = Retrying(letters, self._offer.remake, dry_run=True)
             would = [(letter, retrying.retry(letter).partition(": ")[2]) for letter in _letters_of(letters, query)]
@@ -151,7 +151,6 @@ class ActingPages:
             current="dead letters",
             would=would,
             left=retrying.left,
-            note=note,
             csrf_token=self._access.csrf_token,
         )
 

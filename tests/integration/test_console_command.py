@@ -12,11 +12,15 @@ from pathlib import Path
 import click.testing
 import psycopg
 import pytest
+from celery import Celery
+from celery.bin.base import CLIContext
 from console_process import PROGRAM, ConsoleProcess
 from psycopg.conninfo import make_conninfo
 from sending import event, send
 from worker_process import wait_until
 
+from celery_tasker_events import DomainEvents, publishes_events
+from celery_tasker_events.cli.celery_command import domain_events
 from celery_tasker_events.cli.main import main
 
 
@@ -51,6 +55,19 @@ def test_a_database_that_is_away_is_told_without_its_password():
     assert code == 1
     assert "127.0.0.1" in output
     assert "hunter2" not in output
+
+
+def test_an_app_whose_declarations_are_wrong_is_told_so(dsn):
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.tasker_events_dsn = dsn
+    DomainEvents(app)
+    app.task(name="shop.pay", shared=False)(publishes_events("payment.done", publisher="nobody.at:home")(print))
+    context = CLIContext(app=app, no_color=True, workdir=None)
+
+    result = click.testing.CliRunner().invoke(domain_events, ["console"], obj=context)
+
+    assert result.exit_code == 1
+    assert "nobody.at" in result.output
 
 
 def test_everybody_in_a_network_is_not_let_in_without_a_token(dsn):
