@@ -144,7 +144,7 @@ class ActingPages:
     def _choice(self, query: QueryParams) -> Response:
         with self._looks.dead_letters() as letters:
             retrying = Retrying(letters, self._offer.remake, dry_run=True)
-            would = [(letter, retrying.retry(letter).partition(": ")[2]) for letter in _letters_of(letters, query)]
+            would = [retrying.retry(letter) for letter in _letters_of(letters, query)]
         return self._pages.render(
             "retry.html",
             headers=_WITH_FORM,
@@ -159,7 +159,7 @@ class ActingPages:
             letters = DeadLetters(connection)
             chosen = _letters_of(letters, form)
             retrying = Retrying(letters, self._offer.remake)
-            lines = [retrying.retry(letter) for letter in chosen]
+            lines = [str(retrying.retry(letter)) for letter in chosen]
         return self._done(retrying.summary(), lines, "dead letters")
 
     def _done(self, title: str, lines: list[str], current: str, remark: str = "") -> Response:
