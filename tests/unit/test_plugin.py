@@ -15,6 +15,7 @@ from celery import Celery
 
 from celery_tasker_events import BasePublisher, DomainEvents, publishes_events
 from celery_tasker_events.errors import ConfigurationError
+from celery_tasker_events.start_up import declared_series
 
 from .conftest import NewShop
 from .listening import LONG, Shop, fast, listen, make_plain, pay_amount
@@ -155,6 +156,6 @@ def test_events_that_are_published_by_hand_are_told_before_their_first_one_too(
     )
     _, events = new_shop("shop", tasker_events_templates=[str(path)])
 
-    assert [(series.name, series.event_name, series.namespace) for series in events._declared_series()] == [
+    assert [(series.name, series.event_name, series.namespace) for series in declared_series(events.catalog)] == [
         ("published", "payment.flagged", "risk")
     ]
