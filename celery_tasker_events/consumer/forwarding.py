@@ -13,8 +13,9 @@ from celery_tasker_events.consumer.engine import Engine
 from celery_tasker_events.consumer.failing import Backoff, Rejected, dead_letter, seconds_to_wait
 from celery_tasker_events.consumer.options import OnSuccess
 from celery_tasker_events.consumer.settling import Action, Settlement
+from celery_tasker_events.consumer.spans import Sending
 from celery_tasker_events.consumer.targets import NotNow, Outcome, Target, TargetGone, TargetUnavailable
-from celery_tasker_events.consumer.tracing import Sending, sending
+from celery_tasker_events.consumer.tracing import sending
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields, event_fields, logger
 

@@ -11,7 +11,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from celery_tasker_events.consumer.delivery import Delivery
-from celery_tasker_events.consumer.tracing import Sending, told
+from celery_tasker_events.consumer.spans import Sending, told
 from celery_tasker_events.telemetry.log import error_fields
 from celery_tasker_events.telemetry.otel import SCOPE
 from celery_tasker_events.version import __version__

@@ -11,25 +11,9 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from celery_tasker_events.consumer.delivery import Delivery
-from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields
+from celery_tasker_events.consumer.spans import Sending, told
 
-__all__ = ["Sending", "continuing", "processing", "sending"]
-
-_trouble = RateLimitedWarning("%d events without a span: OpenTelemetry failed: %s: %s")
-
-
-class Sending:
-    """The way of one event to a target; where OpenTelemetry is used, a span.
-
-    Attributes:
-        delivery: What to publish; its ``traceparent`` is that of the span, if there is one.
-    """
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Say that the target has it, or why not; it raises nothing."""
+__all__ = ["continuing", "processing", "sending"]
 
 
 @contextlib.contextmanager
@@ -64,16 +48,6 @@ def sending(delivery: Delivery, system: str, destination: str) -> Sending:
             span: Sending = otel.SendingSpan(delivery, system, destination)
             return span
     return Sending(delivery)
-
-
-@contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Log an error instead of raising it: a user's sampler or span processor must not cost an event."""
-    try:
-        yield
-    except Exception as error:
-        fields = error_fields(error)
-        _trouble.add(fields["error_type"], fields["error"], fields=lambda: fields)
 
 
 def _loaded() -> ModuleType | None:
