@@ -66,7 +66,21 @@ class Runtime:
         self._durable: DurableEnd = diversion.durable(self.counters) if diversion else self._databases(spools)
         self._closing = threading.Lock()
         self._drained: bool | None = None
-        self._bus = InProcessBus(
+        self._bus = self._make_bus(subscribers)
+        self._telemetry = self._make_telemetry()
+        form, limit = envelope.by_name(settings.envelope), settings.max_event_bytes
+        self.transactional = TransactionalPublisher(form, self.counters, self._telemetry, limit)
+        bus = diversion.bus(self._bus) if diversion else self._bus
+        router = Router(bus, self._durable, form, self.counters, limit)
+        on_failure = diversion.failed if diversion else None
+        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry, limit, on_failure)
+        self._dispatcher = self._make_dispatcher(pipeline)
+        # Outcomes belong to no database yet: any file will do, so that it is the same in all processes.
+        self._overflow = self._make_overflow(next(iter(spools.values())), find) if spools else None
+
+    def _make_bus(self, subscribers: SubscriberRegistry) -> InProcessBus:
+        settings = self._settings
+        return InProcessBus(
             subscribers,
             self.counters,
             buffer_size=settings.broadcast_buffer_size,
@@ -76,46 +90,41 @@ class Runtime:
             log_dropped=settings.log_dropped_events,
             on_depth=self._depth("broadcast", read=lambda: self._bus.depth()),
         )
-        self._telemetry = Telemetry(
-            self.counters,
-            {
-                "command": lambda: self._dispatcher.depth(),
-                "durable": self._durable.depth,
-                "broadcast": self._bus.depth,
-            },
-            sheet=sheet,
-            keeps_durations=settings.metrics_port is not None,
-        )
-        form, limit = envelope.by_name(settings.envelope), settings.max_event_bytes
-        self.transactional = TransactionalPublisher(form, self.counters, self._telemetry, limit)
-        bus = diversion.bus(self._bus) if diversion else self._bus
-        router = Router(bus, self._durable, form, self.counters, limit)
-        on_failure = diversion.failed if diversion else None
-        pipeline = Pipeline(router, self._durable, self.counters, self._telemetry, limit, on_failure)
-        self._dispatcher = Dispatcher(
+
+    def _make_telemetry(self) -> Telemetry:
+        channels = {
+            "command": lambda: self._dispatcher.depth(),
+            "durable": self._durable.depth,
+            "broadcast": self._bus.depth,
+        }
+        keeps_durations = self._settings.metrics_port is not None
+        return Telemetry(self.counters, channels, sheet=self._sheet, keeps_durations=keeps_durations)
+
+    def _make_dispatcher(self, pipeline: Pipeline) -> Dispatcher:
+        return Dispatcher(
             pipeline.publish,
             # A test may well publish faster than one thread follows, and nothing of it may be missing.
-            sys.maxsize if diversion else settings.command_buffer_size,
+            sys.maxsize if self._diversion else self._settings.command_buffer_size,
             self.counters,
-            log_dropped=settings.log_dropped_events,
+            log_dropped=self._settings.log_dropped_events,
             watch=self._durable.watch,
             on_depth=self._depth("command", "channel", read=lambda: self._dispatcher.channel_depth()),
         )
-        self._overflow: Overflow | None = None
-        if spools:
-            # Outcomes belong to no database yet: any file will do, so that it is the same in all processes.
-            size, dispatcher, spool = settings.durable_buffer_size, self._dispatcher, next(iter(spools.values()))
-            overflow = self._overflow = Overflow(
-                spool,
-                size,
-                find,
-                self._durable,
-                dispatcher.wake,
-                dispatcher.drop,
-                dispatcher.drop_stored,
-                self._depth("command", "overflow", read=lambda: overflow.depth()),
-            )
-            dispatcher.set_overflow(overflow)
+
+    def _make_overflow(self, spool: Spool, find: Callable[[EventReference], BoundEvent]) -> Overflow:
+        dispatcher = self._dispatcher
+        overflow = Overflow(
+            spool,
+            self._settings.durable_buffer_size,
+            find,
+            self._durable,
+            dispatcher.wake,
+            dispatcher.drop,
+            dispatcher.drop_stored,
+            self._depth("command", "overflow", read=lambda: overflow.depth()),
+        )
+        dispatcher.set_overflow(overflow)
+        return overflow
 
     @property
     def streams(self) -> OpenStreams:

@@ -100,54 +100,16 @@ _EXECUTION_SCHEMA = object_schema(
 
 
 def _task_sequence_step(event: DomainEvent) -> dict[str, Any]:
-    metadata, result = event.metadata, event.execution_result
-    task_uuid = metadata.task_uuid or _NIL_UUID
-    step_name = metadata.step_name or ""
+    task_uuid = event.metadata.task_uuid or _NIL_UUID
+    step_name = event.metadata.step_name or ""
     return {
         "task": {
-            "task": {
-                "task_uuid": task_uuid,
-                "named_task_uuid": _NIL_UUID,
-                "complete": False,
-                "requested_at": _EPOCH,
-                "initiator": None,
-                "source_system": None,
-                "reason": None,
-                "bypass_steps": None,
-                "tags": None,
-                "context": None,
-                "identity_hash": "",
-                "priority": 0,
-                "created_at": _EPOCH,
-                "updated_at": _EPOCH,
-                "correlation_id": metadata.correlation_id,
-                "parent_correlation_id": None,
-            },
+            "task": _task(task_uuid, event.metadata.correlation_id),
             "task_name": "",
             "task_version": "",
-            "namespace_name": metadata.namespace,
+            "namespace_name": event.metadata.namespace,
         },
-        "workflow_step": {
-            "workflow_step_uuid": metadata.step_uuid or _NIL_UUID,
-            "task_uuid": task_uuid,
-            "named_step_uuid": _NIL_UUID,
-            "name": step_name,
-            "template_step_name": step_name,
-            "retryable": result.error is not None and result.error.retryable,
-            "max_attempts": None,
-            "in_process": False,
-            "processed": result.success,
-            "processed_at": None,
-            "attempts": _whole_number(result.metadata.get("attempt"), bits=31) or None,
-            "last_attempted_at": None,
-            "backoff_request_seconds": None,
-            "inputs": None,
-            "results": None,
-            "checkpoint": None,
-            "skippable": False,
-            "created_at": _EPOCH,
-            "updated_at": _EPOCH,
-        },
+        "workflow_step": _workflow_step(event, task_uuid, step_name),
         "dependency_results": {},
         "step_definition": {
             "name": step_name,
@@ -160,6 +122,52 @@ def _task_sequence_step(event: DomainEvent) -> dict[str, Any]:
             "publishes_events": [],
             "batch_config": None,
         },
+    }
+
+
+def _task(task_uuid: str, correlation_id: str) -> dict[str, Any]:
+    return {
+        "task_uuid": task_uuid,
+        "named_task_uuid": _NIL_UUID,
+        "complete": False,
+        "requested_at": _EPOCH,
+        "initiator": None,
+        "source_system": None,
+        "reason": None,
+        "bypass_steps": None,
+        "tags": None,
+        "context": None,
+        "identity_hash": "",
+        "priority": 0,
+        "created_at": _EPOCH,
+        "updated_at": _EPOCH,
+        "correlation_id": correlation_id,
+        "parent_correlation_id": None,
+    }
+
+
+def _workflow_step(event: DomainEvent, task_uuid: str, step_name: str) -> dict[str, Any]:
+    result = event.execution_result
+    return {
+        "workflow_step_uuid": event.metadata.step_uuid or _NIL_UUID,
+        "task_uuid": task_uuid,
+        "named_step_uuid": _NIL_UUID,
+        "name": step_name,
+        "template_step_name": step_name,
+        "retryable": result.error is not None and result.error.retryable,
+        "max_attempts": None,
+        "in_process": False,
+        "processed": result.success,
+        "processed_at": None,
+        "attempts": _whole_number(result.metadata.get("attempt"), bits=31) or None,
+        "last_attempted_at": None,
+        "backoff_request_seconds": None,
+        "inputs": None,
+        "results": None,
+        "checkpoint": None,
+        "skippable": False,
+        "created_at": _EPOCH,
+        "updated_at": _EPOCH,
     }
 
 
