@@ -201,7 +201,7 @@ def test_a_dead_letter_is_published_after_all_when_that_is_confirmed(signed_in, 
     before = len(messages(acting.dsn, "payments"))
     signed_in.open(f"{acting.base}/dead-letter?namespace=payments&id={letter}")
     signed_in.one("main .primary").click()
-    assert signed_in.texts("h1") == ["Publish after all?"]
+    signed_in.wait_for("h1", "Publish after all?")
     assert "would be sent as it is" in signed_in.texts("main li")[0]
 
     # The browser does not send a form whose box is not ticked.
@@ -225,6 +225,7 @@ def test_the_app_makes_an_event_again_and_what_still_can_not_be_published_stays(
     for box in signed_in.all("[name=letter]"):
         box.click()
     signed_in.one("form[action='/dead-letters/retry'] .primary").click()
+    signed_in.wait_for("h1", "Publish after all?")
     signed_in.one("[name=confirmed]").click()
     signed_in.one("main .primary").click()
 

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import click.testing
@@ -14,7 +13,8 @@ import psycopg
 import pytest
 from celery import Celery
 from celery.bin.base import CLIContext
-from console_process import PROGRAM, ConsoleProcess
+from console_process import ConsoleProcess
+from program import PROGRAM
 from psycopg.conninfo import make_conninfo
 from sending import event, send
 from worker_process import wait_until
@@ -61,7 +61,12 @@ def test_an_app_whose_declarations_are_wrong_is_told_so(dsn):
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.tasker_events_dsn = dsn
     DomainEvents(app)
-    app.task(name="shop.pay", shared=False)(publishes_events("payment.done", publisher="nobody.at:home")(print))
+
+    @app.task(name="shop.pay", shared=False)
+    @publishes_events("payment.done", namespace="payments", publisher="nobody.at:home")
+    def pay():
+        """Never called."""
+
     context = CLIContext(app=app, no_color=True, workdir=None)
 
     result = click.testing.CliRunner().invoke(domain_events, ["console"], obj=context)
@@ -81,9 +86,7 @@ def test_without_the_extra_the_command_says_how_to_get_it(tmp_path, dsn):
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError('gone', name='uvicorn')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
 
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "console", "--dsn", dsn], env=environment, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*PROGRAM, "console", "--dsn", dsn], env=environment, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 1
     assert done.stderr == "Error: the console needs uvicorn, of an extra: pip install 'celery-tasker-events[console]'\n"

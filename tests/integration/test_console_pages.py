@@ -82,6 +82,7 @@ def signed_in(console, browser):
 def test_a_workflow_is_a_timeline_over_all_namespaces(signed_in, console):
     signed_in.open(f"{console.base}/?correlation_id=order-1")
     signed_in.one("#events .workflow a").click()
+    signed_in.wait_for("h1", "Workflow")
 
     # What was parked among the dead letters belongs to the story.
     assert signed_in.texts(".timeline .label a") == [
@@ -97,7 +98,7 @@ def test_a_workflow_is_a_timeline_over_all_namespaces(signed_in, console):
     assert max(widths[:4]) == widths[2]
     assert lefts.index(max(lefts[:4])) == 3
     signed_in.all(".timeline .label a")[1].click()
-    assert signed_in.texts("h1") == ["payment.processed completed"]
+    signed_in.wait_for("h1", "payment.processed completed")
 
 
 def test_a_workflow_that_nobody_knows_is_said_to_be_unknown(signed_in, console):

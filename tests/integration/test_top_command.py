@@ -10,14 +10,13 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 
 import click.testing
 import psycopg
 import pytest
-from console_process import PROGRAM
 from letters import park
+from program import PROGRAM
 from sending import event, send
 from worker_process import wait_until
 
@@ -78,7 +77,7 @@ class Terminal:
         for name in ("COLUMNS", "LINES", "NO_COLOR"):
             environment.pop(name, None)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        command = [sys.executable, "-c", PROGRAM, "top", "--dsn", dsn, "--interval", "0.05"]
+        command = [*PROGRAM, "top", "--dsn", dsn, "--interval", "0.05"]
         self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
         signal.signal(signal.SIGINT, before)
         os.close(theirs)
@@ -128,7 +127,7 @@ def test_a_narrow_terminal_has_fewer_columns_and_no_line_is_cut(filled, columns,
 def test_it_goes_on_through_an_outage(dsn, tmp_path):
     """Sessions that an administrator ends, as a restart does."""
     send(dsn, event())
-    command = [sys.executable, "-c", PROGRAM, "top", "--dsn", dsn, "--interval", "0.05", "--format", "json"]
+    command = [*PROGRAM, "top", "--dsn", dsn, "--interval", "0.05", "--format", "json"]
     output, errors = tmp_path / "output", tmp_path / "errors"
     with output.open("wb") as out, errors.open("wb") as err, subprocess.Popen(command, stdout=out, stderr=err) as process:
         try:

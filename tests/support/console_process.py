@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
+from program import PROGRAM
 from worker_process import wait_until
-
-PROGRAM = "from celery_tasker_events.cli.main import main; main(prog_name='celery-tasker-events')"
 
 
 class Answer(NamedTuple):
@@ -40,8 +39,8 @@ class ConsoleProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.output, self.errors = folder / "console-output", folder / "console-errors"
-        program = ["-c", PROGRAM] if app is None else ["-m", "celery", "-A", app, "domain-events"]
-        command = [sys.executable, *program, "console", "--port", "0", *arguments]
+        program = PROGRAM if app is None else [sys.executable, "-m", "celery", "-A", app, "domain-events"]
+        command = [*program, "console", "--port", "0", *arguments]
         # Unlike one that a script starts in the background, it heeds Ctrl-C.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with self.output.open("wb") as output, self.errors.open("wb") as errors:
