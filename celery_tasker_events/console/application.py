@@ -10,7 +10,6 @@ import psycopg
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
@@ -43,9 +42,8 @@ class Application:
         routes = LookingPages(offer, self._pages, looks, self._history, self._streams).routes()
         if offer.allow_actions:
             routes += ActingPages(offer, self._pages, looks, access).routes()
-        self.asgi = Starlette(
+        application = Starlette(
             routes=[*routes, Mount("/static", StaticFiles(directory=STATIC))],
-            middleware=[Middleware(Guard, access=access, pages=self._pages)],
             exception_handlers={
                 HTTPException: self._tell_http,
                 psycopg.Error: self._tell_trouble,
@@ -53,6 +51,8 @@ class Application:
             },
             lifespan=self._lifespan,
         )
+        # Around all of it, and not as a middleware inside: what Starlette answers to a mistake of ours has the headers, too.
+        self.asgi = Guard(application, access, self._pages)
 
     def close_streams(self) -> None:
         """Let the open pages go, so that the server can end."""
