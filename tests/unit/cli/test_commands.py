@@ -29,6 +29,8 @@ def test_every_command_tells_its_result_as_json_if_asked(group: click.Group) -> 
 
     assert len(commands) > 10
     for command in commands:
+        if command.name == "console":
+            continue  # it serves pages, and has no result
         forms = [parameter.type for parameter in command.params if "--format" in parameter.opts]
         assert [isinstance(form, click.Choice) and "json" in form.choices for form in forms] == [True], command.name
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from celery_tasker_events.testing import plugin
+
 ROOT = Path(__file__).parents[3]
 
 SHOP = """
@@ -41,7 +43,8 @@ def run(pytester: pytest.Pytester) -> Run:
 
     def run(text: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(test_shop=text)
-        return pytester.runpytest_inprocess(*_ALWAYS, "-p", "celery_tasker_events.testing.plugin", *arguments)
+        # As a module, and not by ``-p``: pytest warns there of one that is imported already, and not by its own importer.
+        return pytester.runpytest_inprocess(*_ALWAYS, *arguments, plugins=[plugin])
 
     return run
 
