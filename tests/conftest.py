@@ -6,6 +6,7 @@ import atexit
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ from celery_tasker_events.testing.embedded_postgres import EmbeddedPostgres
 
 # Our own plugin is there by its name, however this package is installed; its tests run pytest themselves.
 pytest_plugins = ["celery_tasker_events.testing.plugin", "pytester"]
+
+# A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count()
 
