@@ -51,7 +51,7 @@ def started_server() -> Iterator[EmbeddedPostgres]:
 @contextlib.contextmanager
 def served(server: EmbeddedPostgres) -> Iterator[RealPgmq]:
     """Let all durable events of this process go to a fresh database of the server inside the ``with`` block."""
-    name = f"test_{next(_numbers)}"
+    name = f"real_pgmq_{next(_numbers)}"
     with connect(server.dsn) as connection:
         connection.execute(f'create database "{name}" template "{_TEMPLATE}" strategy file_copy')
     running = RunningTasks()
