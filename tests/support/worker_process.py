@@ -128,6 +128,9 @@ def close(app: Celery) -> None:
     # With rpc:// the reader of results keeps a connection of its own, from the first result that is waited for.
     if consumer is not None and getattr(consumer, "_connection", True) is not None:
         consumer.stop()
+        # A result that is collected later would connect anew, to unsubscribe on Redis from what is closed.
+        if getattr(consumer, "_pubsub", None) is not None:
+            consumer._pubsub = None
     if (redis := vars(backend).get("client")) is not None:
         redis.connection_pool.disconnect()
     app.close()
