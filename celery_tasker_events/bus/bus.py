@@ -240,6 +240,8 @@ class InProcessBus:
             shift.due = shift.started + self._timeout
             shift.tally = self._registry.book.begin(subscription)
             if shift.due < self._watch_wakes:
+                # Told once: until it has the lock again, the calls that follow would tell it the same.
+                self._watch_wakes = 0.0
                 self._busy.notify()
             return subscription, shift.event
 
