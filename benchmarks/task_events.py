@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.arena import Arena, Entry
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Table, at_most
-from benchmarks.tasks import QUEUE, SCHEMA
+from benchmarks.tasks import LINGER_MS, QUEUE, SCHEMA
 from benchmarks.work import PlainTask, WithApplyAsync, WithHandler, WithIdleReceivers, WithKombu, WithPgmqClient, WithPlugin
 
 __all__ = ["measure"]
@@ -19,6 +19,7 @@ PACE, PACED_ROUNDS = 500, 5
 IDLE = "two receivers that do nothing"
 NONE, UNDECLARED, PLUGIN = "no plugin", "plugin, nothing declared", "plugin, one durable event"
 VALIDATED, HANDLER = "the same, with a schema", "handler with psycopg_pool"
+LINGERING = f"the same, with linger_ms = {LINGER_MS}"
 
 
 def measure(bench: Bench) -> list[Table]:
@@ -28,6 +29,7 @@ def measure(bench: Bench) -> list[Table]:
         (IDLE, WithIdleReceivers, ()),
         (UNDECLARED, WithPlugin, (bench.new_database(QUEUE), None)),
         (PLUGIN, WithPlugin, (bench.new_database(QUEUE), durable)),
+        (LINGERING, WithPlugin, (bench.new_database(QUEUE), durable, {"tasker_events_linger_ms": LINGER_MS})),
         (VALIDATED, WithPlugin, (bench.new_database(QUEUE), {**durable, "schema": SCHEMA})),
         (HANDLER, WithHandler, (bench.new_database(QUEUE),)),
         ("handler with the pgmq client", WithPgmqClient, (bench.new_database(QUEUE),)),
@@ -73,5 +75,7 @@ def _thread_table(figures: list[Figure]) -> Table:
 def _process_table(title: str, figures: list[Figure]) -> Table:
     table = Table(title, "µs per task", figures, figures[0])
     added = {figure.name: table.added(figure) for figure in figures}
-    table.goals = [at_most(f"{name} / {HANDLER}, added", added[name] / added[HANDLER], 1 / 4) for name in (PLUGIN, VALIDATED)]
+    table.goals = [
+        at_most(f"{name} / {HANDLER}, added", added[name] / added[HANDLER], 1 / 4) for name in (PLUGIN, LINGERING, VALIDATED)
+    ]
     return table

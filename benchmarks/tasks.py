@@ -6,10 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["NAMESPACE", "QUEUE", "RESULT", "SCHEMA", "event_of", "no_op"]
+__all__ = ["LINGER_MS", "NAMESPACE", "QUEUE", "RESULT", "SCHEMA", "event_of", "no_op"]
 
 NAMESPACE = "payments"
 QUEUE = f"{NAMESPACE}_domain_events"
+
+#: Milliseconds for which events gather, where that is compared.
+LINGER_MS = 10
 
 #: An event that tells of it has about 600 bytes on the wire.
 RESULT = {"transaction_id": "TXN-1", "amount": 99.99, "currency": "EUR"}

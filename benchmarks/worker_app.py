@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from benchmarks.tasks import NAMESPACE, QUEUE, event_of, no_op
+from benchmarks.tasks import LINGER_MS, NAMESPACE, QUEUE, event_of, no_op
 
 __all__ = ["app"]
 
@@ -61,7 +61,12 @@ def _none() -> Callable[[], Any]:
     return no_op
 
 
-_CONTESTANTS = {"plugin": _plugin, "handler": _handler, "none": _none}
+def _lingering() -> Callable[[], Any]:
+    app.conf.tasker_events_linger_ms = LINGER_MS
+    return _plugin()
+
+
+_CONTESTANTS = {"plugin": _plugin, "lingering": _lingering, "handler": _handler, "none": _none}
 app.task(_CONTESTANTS[os.environ["BENCH_CONTESTANT"]](), name="bench.no_op", ignore_result=True)
 
 if __name__ == "__main__":

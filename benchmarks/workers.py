@@ -37,7 +37,7 @@ class Worker:
     """A context manager: the worker runs inside the ``with`` block; more than one may.
 
     Args:
-        contestant: ``"plugin"``, ``"handler"`` or ``"none"``.
+        contestant: ``"plugin"``, ``"lingering"``, ``"handler"`` or ``"none"``.
     """
 
     def __init__(self, bench: Bench, contestant: str) -> None:

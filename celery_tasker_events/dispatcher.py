@@ -37,6 +37,8 @@ class Dispatcher:
         publish: Called on the thread for each publication, in order.
         buffer_size: How many publications may wait; of what comes beyond, durable events go to the overflow, if there is
             one, and the others are dropped, counted and logged.
+        linger: Seconds for which the thread rests when it has published all there was, so that what comes meanwhile is
+            published together. Whoever waits, and a channel that is half full, ends its rest.
         watch: Called on the thread when nothing waits; returns after how many seconds to call it again, or None if not before
             the next publication.
         on_depth: Called whenever :meth:`channel_depth` has changed, on any thread; it may not wait.
@@ -49,11 +51,16 @@ class Dispatcher:
         counters: Counters,
         *,
         log_dropped: bool,
+        linger: float = 0.0,
         watch: Callable[[], float | None] = lambda: None,
         on_depth: Callable[[], None] = lambda: None,
     ) -> None:
         self._publish = publish
         self._buffer_size = buffer_size
+        self._linger = linger
+        self._hurried = threading.Event()
+        # Only what was published is rested from: a thread that has nothing to do must not wake up for it.
+        self._is_to_rest = False
         self._counters = counters
         self._watch = watch
         self._on_depth = on_depth
@@ -86,6 +93,8 @@ class Dispatcher:
                 if self._thread is None:
                     self._start()
                 self._channel.put(publication)
+                if self._linger and (publication.confirmation is not None or waiting >= self._buffer_size // 2):
+                    self._hurried.set()
                 # The first that waits is taken in no time, as a rule, and telling of it costs as much as putting it.
                 if waiting:
                     self._is_depth_told = True
@@ -96,7 +105,7 @@ class Dispatcher:
         """Let the thread look into the overflow."""
         with self._gate:
             self._start()
-        self._channel.put(_Token.LOOK)
+        self._put_now(_Token.LOOK)
 
     def depth(self) -> int:
         """How many publications wait."""
@@ -124,7 +133,7 @@ class Dispatcher:
         if self._thread is None or not self._thread.is_alive():
             return True
         reached = threading.Event()
-        self._channel.put(reached)
+        self._put_now(reached)
         return reached.wait(timeout)
 
     def close(self, timeout: float) -> bool:
@@ -133,7 +142,7 @@ class Dispatcher:
             self.closed = True
         drained = self.drain(timeout)
         self._is_over = True
-        self._channel.put(_Token.END)
+        self._put_now(_Token.END)
         if self._overflow is not None:
             self._overflow.close()
         return drained
@@ -141,6 +150,10 @@ class Dispatcher:
     def runs_here(self) -> bool:
         """Whether this is the dispatcher's own thread: a publisher's hook that calls back."""
         return threading.current_thread() is self._thread
+
+    def _put_now(self, item: _Item) -> None:
+        self._channel.put(item)
+        self._hurried.set()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -173,7 +186,18 @@ class Dispatcher:
     def _wait_for_item(self) -> _Item:
         while True:
             with contextlib.suppress(Empty):
-                return self._channel.get(timeout=self._seconds_to_look() if self._channel.empty() else 0)
+                return self._channel.get(timeout=self._patience())
+
+    def _patience(self) -> float | None:
+        if not self._channel.empty():
+            return 0
+        seconds = self._seconds_to_look()
+        if self._linger and self._is_to_rest:
+            self._is_to_rest = False
+            self._hurried.wait(self._linger)
+            # Whoever hurries has put before: it is found now, however late this is.
+            self._hurried.clear()
+        return seconds
 
     def _seconds_to_look(self) -> float | None:
         """Look after what is watched if it is time to, for that costs as much as an event's way through the channel."""
@@ -195,6 +219,7 @@ class Dispatcher:
             overflow.done(published)
 
     def _publish_safely(self, publication: Publication) -> None:
+        self._is_to_rest = True
         try:
             self._publish(publication)
         except BaseException as error:  # nothing may end this thread: later events would be lost

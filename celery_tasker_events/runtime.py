@@ -107,6 +107,7 @@ class Runtime:
             sys.maxsize if self._diversion else self._settings.command_buffer_size,
             self.counters,
             log_dropped=self._settings.log_dropped_events,
+            linger=self._settings.linger_ms / 1000,
             watch=self._durable.watch,
             on_depth=self._depth("command", "channel", read=lambda: self._dispatcher.channel_depth()),
         )

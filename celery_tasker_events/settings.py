@@ -41,6 +41,8 @@ class Settings:
         publishers: Import paths of custom publisher classes, so that declarations can call them by name.
         max_event_bytes: How many bytes the message of a durable event may have; a larger one becomes a dead letter.
         command_buffer_size: How many outcomes may wait for the dispatcher.
+        linger_ms: Milliseconds for which events gather after some were published, to be published together: less CPU for each
+            where they come fast, and as much more latency. What comes first, and what is waited for, never waits for others.
         durable_buffer_size: How many durable events may wait for Postgres in memory; more wait on disk.
         spool_dir: Folder of the file in which durable events wait during an outage, which only the worker's user may write;
             None: ``celery-tasker-events`` in the user's state folder (``$XDG_STATE_HOME``, ``~/.local/state``), or in ``/tmp``
@@ -76,6 +78,7 @@ class Settings:
     publishers: Sequence[str] = ()
     max_event_bytes: int = 1024 * 1024
     command_buffer_size: int = 1000
+    linger_ms: int = 0
     durable_buffer_size: int = 10_000
     spool_dir: str | None = None
     spool_max_bytes: int = 256 * 1024 * 1024
@@ -256,6 +259,8 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     # jsonb takes 255 MiB, and a dead letter may be four times as large as the event.
     "max_event_bytes": _integer(1024, 50 * 1024 * 1024),
     "command_buffer_size": _buffer,
+    # A commit that does not return is looked for once a second, by the thread that lingers.
+    "linger_ms": _integer(0, 1000),
     "durable_buffer_size": _buffer,
     "spool_dir": _string,
     "spool_max_bytes": _integer(0, 1 << 50),

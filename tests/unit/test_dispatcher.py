@@ -10,6 +10,7 @@ import pytest
 from worker_process import wait_until
 
 from celery_tasker_events.dispatcher import Dispatcher
+from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.telemetry.counters import Counters, Series
 
@@ -260,3 +261,63 @@ def test_what_is_watched_is_looked_after_again_though_nothing_comes(new_bench: N
     assert bench.dispatcher.put(publication())
 
     wait_until(lambda: None in looks, "it was looked after until there was nothing to wait for")
+
+
+class Lingering(Bench):
+    """A dispatcher that rests longer than any test, from its first publication on."""
+
+    def __init__(self, **options: Any) -> None:
+        self.rests = threading.Event()
+        super().__init__(linger=100 * LONG, watch=lambda: self.rests.set() if self.published else None, **options)
+
+    def rest(self) -> None:
+        """It looks after what is watched when nothing waits, and rests then whatever comes."""
+        assert self.dispatcher.put(publication("first"))
+        wait_until(lambda: self.published == ["first"], "what comes first is published at once")
+        assert self.rests.wait(LONG)
+
+
+@pytest.fixture
+def lingering() -> Iterator[Lingering]:
+    bench = Lingering(buffer_size=10)
+    yield bench
+    if not bench.dispatcher.closed:
+        bench.dispatcher.close(5)
+
+
+def test_what_comes_soon_after_another_waits_for_company(lingering: Lingering) -> None:
+    lingering.rest()
+    lingering.entered.clear()
+
+    assert lingering.dispatcher.put(publication("second"))
+
+    assert not lingering.entered.wait(0.2)
+    assert lingering.dispatcher.depth() == 1
+
+
+@pytest.mark.parametrize("hurry", ["drain", "close"])
+def test_who_waits_for_it_ends_the_rest(lingering: Lingering, hurry: str) -> None:
+    lingering.rest()
+    assert lingering.dispatcher.put(publication("second"))
+
+    assert getattr(lingering.dispatcher, hurry)(LONG)
+
+    assert lingering.published == ["first", "second"]
+
+
+def test_an_event_that_is_to_be_confirmed_ends_the_rest(lingering: Lingering) -> None:
+    lingering.rest()
+    assert lingering.dispatcher.put(publication("second"))
+
+    assert lingering.dispatcher.put(publication("third")._replace(confirmation=Confirmation(1)))
+
+    wait_until(lambda: lingering.published == ["first", "second", "third"], "all are published, in order")
+
+
+def test_a_channel_that_fills_up_ends_the_rest(lingering: Lingering) -> None:
+    lingering.rest()
+
+    for number in range(6):
+        assert lingering.dispatcher.put(publication(str(number)))
+
+    wait_until(lambda: len(lingering.published) == 7, "half a channel is not left to wait")
