@@ -26,7 +26,7 @@ def check(catalog: Catalog, settings: Settings) -> None:
     A database that can't be reached is no reason not to start: that is logged, and events wait for it.
     """
     # Not with the first event: what is imported before the fork the children share, and no task waits for it.
-    from celery_tasker_events import runtime  # noqa: F401
+    from celery_tasker_events import runtime  # noqa: F401  # only loaded here
     from celery_tasker_events.durable.readiness import database_problems
 
     import_otel()

@@ -26,7 +26,7 @@ def import_otel() -> bool:
     if "opentelemetry" not in sys.modules:
         return False
     try:
-        import celery_tasker_events.telemetry.otel  # noqa: F401
+        import celery_tasker_events.telemetry.otel  # noqa: F401  # only loaded here
     except ImportError:  # some other part of OpenTelemetry's namespace is loaded, without its API
         return False
     return True

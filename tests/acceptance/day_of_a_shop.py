@@ -92,7 +92,7 @@ class Side:
     def of(cls, messages: Sequence[dict[str, object]]) -> Side:
         in_order: dict[str, dict[str, None]] = {}
         for message in messages:
-            workflow = str(message["metadata"]["task_uuid"])  # type: ignore[index]  # it is an event
+            workflow = str(message["metadata"]["task_uuid"])
             in_order.setdefault(workflow, {})[str(message["event_id"])] = None
         events = {workflow: list(ids) for workflow, ids in in_order.items()}
         return cls(events, len(messages) - sum(map(len, events.values())), list(messages))
@@ -100,7 +100,7 @@ class Side:
     def business(self) -> Counter[tuple[str, str]]:
         """How often each workflow has had each event, by name; what was seen again counts once."""
         events = {message["event_id"]: message for message in self.seen}.values()
-        return Counter((str(m["metadata"]["task_uuid"]), str(m["event_name"])) for m in events)  # type: ignore[index]
+        return Counter((str(m["metadata"]["task_uuid"]), str(m["event_name"])) for m in events)
 
 
 @dataclasses.dataclass(frozen=True)

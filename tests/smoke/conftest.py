@@ -21,7 +21,7 @@ from celery import _state
 # The module defines shared tasks, too ("ping", "add", "fail"), which from then on every app in this process would
 # have: they are forgotten again.
 _finalizers = set(_state._on_app_finalizers)
-from pytest_celery import *  # noqa: E402, F403
+from pytest_celery import *  # noqa: E402, F403  # see above
 
 _state._on_app_finalizers.intersection_update(_finalizers)
 
@@ -42,8 +42,8 @@ def _docker_answers() -> bool:
 
 _nodes = os.environ.get("SMOKE_NODES") or ("containers" if _docker_answers() else "processes")
 if _nodes == "containers":
-    from .container_nodes import *  # noqa: F403
+    from .container_nodes import *  # noqa: F403  # fixtures
 elif _nodes == "processes":
-    from .process_nodes import *  # noqa: F403
+    from .process_nodes import *  # noqa: F403  # fixtures
 else:
     raise pytest.UsageError(f"SMOKE_NODES must be 'processes' or 'containers', not {_nodes!r}")

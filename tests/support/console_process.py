@@ -73,7 +73,7 @@ class ConsoleProcess:
 
     def post(self, path: str, fields: object, **headers: str) -> Answer:
         given = {"Origin": self.base, "Content-Type": "application/x-www-form-urlencoded", **headers}
-        return self.ask("POST", path, given, urlencode(fields, doseq=True))  # type: ignore[arg-type]  # a mapping or pairs
+        return self.ask("POST", path, given, urlencode(fields, doseq=True))
 
     def ask(self, method: str, path: str, headers: Mapping[str, str], body: str | None = None) -> Answer:
         connection = self.connection()

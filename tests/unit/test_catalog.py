@@ -152,7 +152,7 @@ def test_a_task_class_may_be_decorated(shop: Shop) -> None:
     app, events = shop
 
     @publishes_events("payment.processed")
-    class Pay(Task):  # type: ignore[misc]
+    class Pay(Task):
         name = "shop.pay"
 
         def run(self) -> None: ...
@@ -165,7 +165,7 @@ def test_a_task_class_may_be_decorated(shop: Shop) -> None:
 def test_the_run_method_of_a_task_class_may_be_decorated(shop: Shop) -> None:
     app, events = shop
 
-    class Pay(Task):  # type: ignore[misc]
+    class Pay(Task):
         name = "shop.pay"
 
         @publishes_events("payment.processed")
@@ -180,7 +180,7 @@ def test_a_base_class_declares_for_all_of_its_tasks_besides_their_own(shop: Shop
     app, events = shop
 
     @publishes_events("step.ended", condition="always")
-    class Base(Task):  # type: ignore[misc]
+    class Base(Task):
         abstract = True
 
     @app.task(base=Base)
@@ -198,7 +198,7 @@ def test_a_decorated_subclass_adds_to_its_base_and_not_to_it(shop: Shop) -> None
     app, events = shop
 
     @publishes_events("a.base")
-    class Base(Task):  # type: ignore[misc]
+    class Base(Task):
         name = "shop.base"
 
         def run(self) -> None: ...

@@ -117,7 +117,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 
 def test_something_that_is_no_mapping_is_no_declaration() -> None:
     with pytest.raises(DeclarationError, match="declared by a mapping with a 'name'"):
-        EventDeclaration.from_mapping("payment.processed")  # type: ignore[arg-type]
+        EventDeclaration.from_mapping("payment.processed")
 
 
 @given(st.lists(SEGMENTS, min_size=2, max_size=5))

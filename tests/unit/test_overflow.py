@@ -243,7 +243,7 @@ def test_no_disk_that_hangs_while_it_is_read_holds_up_a_put(bench: Bench) -> Non
         assert release.wait(LONG)
         return oldest(*arguments, **options)
 
-    bench.overflow._spool.oldest = hang  # type: ignore[method-assign]
+    bench.overflow._spool.oldest = hang
     bench.gate.set()
     assert asked.wait(LONG)
 

@@ -48,7 +48,7 @@ class Span(pydantic.BaseModel):
     hidden: str = pydantic.Field(default="x", exclude=True)
     price: Money | None = None
 
-    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @pydantic.computed_field
     @property
     def seconds(self) -> float:
         return self.took.total_seconds()
@@ -171,12 +171,12 @@ class Attrs:
 
 @dataclasses.dataclass
 class Odd:
-    x: threading.Thread  # type: ignore[name-defined]  # noqa: F821 - what a user may forget to import
+    x: threading.Thread  # noqa: F821  # what a user may forget to import
 
 
 @dataclasses.dataclass
 class Open:
-    x: type(sys)  # type: ignore[valid-type]
+    x: type(sys)
 
 
 @pytest.mark.parametrize(

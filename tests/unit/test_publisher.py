@@ -175,7 +175,7 @@ def test_where_no_publisher_is_known_none_is_proposed() -> None:
 @pytest.mark.parametrize("wrong", [object(), dict, NeedsArguments])
 def test_what_is_no_publisher_can_not_be_registered(wrong: object) -> None:
     with pytest.raises(ConfigurationError):
-        PublisherRegistry().register(wrong)  # type: ignore[arg-type]
+        PublisherRegistry().register(wrong)
 
 
 @pytest.mark.usefixtures("module")

@@ -158,7 +158,7 @@ def test_a_bad_dsn_is_told_without_repeating_it(dsn: Any) -> None:
     assert "postgresql://user@host/database" in str(told)
     while told is not None:
         assert SECRET not in f"{told!r} {told.args}"
-        told = told.__cause__ or told.__context__  # type: ignore[assignment]
+        told = told.__cause__ or told.__context__
 
 
 @pytest.mark.parametrize(

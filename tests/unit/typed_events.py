@@ -37,9 +37,9 @@ async def publish(events: DomainEvents, connection: psycopg.Connection, async_co
     assert_type(events.publish(flagged, PaymentFlagged(0.5), connection=connection), str | None)
     assert_type(await events.publish(flagged, PaymentFlagged(0.5), connection=async_connection), str | None)
 
-    events.publish(processed, PaymentFlagged(0.5))  # type: ignore[misc]
-    events.publish(processed, {"amount": 1})  # type: ignore[misc]
-    events.publish(noted, PaymentProcessed(amount=1))  # type: ignore[misc]
-    events.publish(flagged, PaymentFlagged(0.5), namespace="other")  # type: ignore[call-overload]
-    events.publish(flagged, PaymentFlagged(0.5), connection=async_connection)  # type: ignore[unused-coroutine]
-    events.declare("payment.flagged", {"type": "object"})  # type: ignore[arg-type]
+    events.publish(processed, PaymentFlagged(0.5))  # type: ignore[misc]  # refused
+    events.publish(processed, {"amount": 1})  # type: ignore[misc]  # refused
+    events.publish(noted, PaymentProcessed(amount=1))  # type: ignore[misc]  # refused
+    events.publish(flagged, PaymentFlagged(0.5), namespace="other")  # type: ignore[call-overload]  # refused
+    events.publish(flagged, PaymentFlagged(0.5), connection=async_connection)  # type: ignore[unused-coroutine]  # refused
+    events.declare("payment.flagged", {"type": "object"})  # type: ignore[arg-type]  # refused

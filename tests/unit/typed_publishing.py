@@ -38,10 +38,10 @@ async def publish(
     assert_type(await events.publish("a.b", 1, connection=async_connection), str | None)
     assert_type(await events.publish("a.b", 1, connection=async_session), str | None)
     assert_type(await events.publish("a.b", 1, connection=async_scoped), str | None)
-    events.publish("a.b", 1, connection="postgresql://")  # type: ignore[call-overload]
-    events.publish("a.b", 1, connection=psycopg_connection.cursor())  # type: ignore[call-overload]
-    await events.publish("a.b", 1, connection=session)  # type: ignore[misc]
-    events.publish("a.b", 1, connection=async_session)  # type: ignore[unused-coroutine]
+    events.publish("a.b", 1, connection="postgresql://")  # type: ignore[call-overload]  # refused
+    events.publish("a.b", 1, connection=psycopg_connection.cursor())  # type: ignore[call-overload]  # refused
+    await events.publish("a.b", 1, connection=session)  # type: ignore[misc]  # refused
+    events.publish("a.b", 1, connection=async_session)  # type: ignore[unused-coroutine]  # refused
 
 
 def misspelt() -> None:

@@ -153,7 +153,7 @@ def forks_before_it_publishes() -> None:
 def _of_multiprocessing(method: str) -> None:
     publish()
     context = multiprocessing.get_context(method)
-    processes = [context.Process(target=_publish_some) for _ in range(3)]  # type: ignore[attr-defined]  # they all have it
+    processes = [context.Process(target=_publish_some) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:

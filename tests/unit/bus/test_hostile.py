@@ -102,7 +102,7 @@ def test_a_child_that_comes_back_into_the_bus_ends_and_delivers_nothing(bench: B
     heard = tmp_path / "heard"
 
     def fork(event: DomainEvent) -> None:
-        bench.child = os.fork()  # type: ignore[attr-defined]
+        bench.child = os.fork()
 
     def hear(event: DomainEvent) -> None:
         with heard.open("a") as file:
@@ -115,7 +115,7 @@ def test_a_child_that_comes_back_into_the_bus_ends_and_delivers_nothing(bench: B
         bench.bus.publish(make_event("a.fork", event_id="1"))
         bench.bus.publish(make_event("a.b", event_id="2"))
         drained = bench.bus.drain(LONG)
-        child = bench.child  # type: ignore[attr-defined]
+        child = bench.child
         try:
             _, status = wait_until(lambda: (found := os.waitpid(child, os.WNOHANG))[0] and found, "the forked child ends", 10)
         except AssertionError:

@@ -136,7 +136,7 @@ def test_a_reader_whose_event_loop_is_gone_disturbs_nobody(bench: Bench) -> None
     publish(bench, 1)
 
     assert stream.get(timeout=0).payload == 1
-    reading._log_destroy_pending = False  # type: ignore[attr-defined]  # it is this test's purpose
+    reading._log_destroy_pending = False
 
 
 def test_a_slow_reader_loses_the_oldest_and_learns_how_many_before_it_reads_on(bench: Bench) -> None:

@@ -21,7 +21,7 @@ def entry(fired_ms: float, took_ms: float | None, step: str | None = "pay", **fi
         attempt=1,
         execution_time_ms=took_ms,
         fired_at=fired_at,
-        **fields,  # type: ignore[arg-type]  # a test gives what it is about
+        **fields,
     )
     return Entry("payments_domain_events", 1, fired_at, None, 0, fired_at, {}, {}, outline)
 

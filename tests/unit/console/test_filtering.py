@@ -14,7 +14,7 @@ AT = datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.timezone.utc)
 
 def entry(queue: str = "payments_domain_events", **fields: object) -> Entry:
     known = {"event_name": "payment.processed", "outcome": "completed", "correlation_id": "order-1", **fields}
-    return Entry(queue, 1, AT, None, 0, AT, {}, {}, Outline(**known))  # type: ignore[arg-type]  # a test gives what it is about
+    return Entry(queue, 1, AT, None, 0, AT, {}, {}, Outline(**known))
 
 
 @pytest.mark.parametrize(

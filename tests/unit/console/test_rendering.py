@@ -16,7 +16,7 @@ PAGES = Pages(database="<b>db</b>", allow_actions=False, has_catalog=False, curr
 
 
 def entry(**fields: object) -> Entry:
-    return Entry("payments_domain_events", 7, AT, None, 0, AT, {}, {}, Outline(**fields))  # type: ignore[arg-type]  # as given
+    return Entry("payments_domain_events", 7, AT, None, 0, AT, {}, {}, Outline(**fields))
 
 
 def text_of(reason: str) -> str:

@@ -13,7 +13,7 @@ BEGAN = datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.timezone.utc)
 def entry(fired_ms: float, took_ms: float | None = None, **fields: object) -> Entry:
     fired_at = BEGAN + datetime.timedelta(milliseconds=fired_ms)
     known = {"event_name": "a.b", "namespace": "a", "outcome": "completed", **fields}
-    outline = Outline(**known, execution_time_ms=took_ms, fired_at=fired_at)  # type: ignore[arg-type]  # as above
+    outline = Outline(**known, execution_time_ms=took_ms, fired_at=fired_at)
     return Entry("a_domain_events", 1, fired_at, None, 0, fired_at, {}, {}, outline)
 
 

@@ -77,7 +77,7 @@ def new_writer(postgres: Postgres, spool: Spool) -> Iterator[Callable[..., Durab
 
     def create(buffer_size: int = 1000, counters: Counters | None = None) -> DurableWriter:
         writer = DurableWriter(_no_pool, buffer_size, counters or Counters(), log_dropped=True, spool=spool)
-        writer._committer = postgres  # type: ignore[assignment]
+        writer._committer = postgres
         writers.append(writer)
         return writer
 
@@ -214,7 +214,7 @@ def test_an_error_that_nobody_thought_of_ends_neither_the_thread_nor_an_event(
             raise error
         commit(batch)
 
-    postgres.commit = fail_twice  # type: ignore[method-assign]
+    postgres.commit = fail_twice
     for number in range(10):
         writer.send(message(number))
 

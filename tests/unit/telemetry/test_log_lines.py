@@ -109,7 +109,7 @@ def run_on_bus() -> Any:
         bus.publish(make_event())
         assert bus.drain(10)
 
-    run.released = released  # type: ignore[attr-defined]
+    run.released = released
     yield run
     released.set()
     for bus in buses:

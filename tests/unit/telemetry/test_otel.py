@@ -258,7 +258,7 @@ def test_a_current_span_that_can_not_be_told_is_none(
 ) -> None:
     half = types.ModuleType("opentelemetry.trace")
     if get_current_span is not None:
-        half.get_current_span = get_current_span  # type: ignore[attr-defined]
+        half.get_current_span = get_current_span
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", half)
 
     assert current_span_context() is None

@@ -160,7 +160,7 @@ def test_a_full_disk_costs_the_new_rows_only_and_is_told_once(path: Path) -> Non
         sheet = Sheet(lambda: SheetFile(path))
         sheet.open()
         sheet.add(PUBLISHED)
-        sheets.logger.warning = lambda *args, **_: told.append(args)  # type: ignore[method-assign,assignment]
+        sheets.logger.warning = lambda *args, **_: told.append(args)
         for number in range(1000):
             sheet.add(("event", str(number)))
         sheet.add(PUBLISHED)
@@ -241,7 +241,7 @@ def test_a_file_that_grows_while_it_is_read_is_read_as_it_was(sheet: Sheet, path
     def grow_and_read(mapped: object, *arguments: object) -> object:
         for number in range(2000):
             sheet.add(("event", str(number)))
-        return read(mapped, *arguments)  # type: ignore[arg-type]
+        return read(mapped, *arguments)
 
     monkeypatch.setattr(sheets, "_rows", grow_and_read)
 
