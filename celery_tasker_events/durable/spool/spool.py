@@ -28,6 +28,16 @@ BUSY_TIMEOUT = 5.0
 WORTH_SHRINKING = 16 * 1024 * 1024
 
 
+class NewerFormat(Exception):
+    """The file is of a newer version of this package."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            f"its format is {found}, and this version knows {sql.FORMAT}: upgrade it to the newest version that has run on this"
+            " host, or name another folder in tasker_events_spool_dir"
+        )
+
+
 class Kind(enum.IntEnum):
     """What a row holds: a message that is ready for Postgres, or an outcome whose events are not made yet."""
 
@@ -268,6 +278,7 @@ def reading(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite3.Conne
         return
     try:
         with contextlib.closing(_connect(path, timeout)) as connection:
+            _check_format(path, connection)
             yield connection
     except sqlite3.DatabaseError as error:
         raise SpoolUnusable(str(path), error) from error
@@ -322,13 +333,21 @@ def _make(path: Path) -> None:
 def _prepared(path: Path) -> sqlite3.Connection:
     connection = _connect(path)
     try:
+        _check_format(path, connection)
         for pragma in sql.PRAGMAS:
             connection.execute(pragma)
         connection.executescript(sql.SCHEMA)
+        connection.execute(sql.SET_FORMAT)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_format(path: Path, connection: sqlite3.Connection) -> None:
+    (found,) = connection.execute(sql.FORMAT_FOUND).fetchone()
+    if found > sql.FORMAT:
+        raise SpoolUnusable(str(path), NewerFormat(found))
 
 
 def _make_private(folder: Path) -> None:

@@ -10,18 +10,30 @@ __all__ = [
     "BYTES",
     "CLEAR",
     "COUNT_OF",
+    "FORMAT",
+    "FORMAT_FOUND",
     "NAMES",
     "OLDEST",
     "OWNERS",
     "PRAGMAS",
     "REMOVE",
     "SCHEMA",
+    "SET_FORMAT",
     "TOTALS",
 ]
 
 # With a write-ahead log readers never wait for a writer, and a commit is a write without fsync: what is committed
 # survives the process, not the power.
 PRAGMAS = ("pragma journal_mode = wal", "pragma synchronous = normal")
+
+#: What the file holds, and how. A change that an older version of this package would misread is a new number.
+FORMAT = 1
+
+# A new file has 0.
+FORMAT_FOUND = "pragma user_version"
+
+# A pragma takes no parameter.
+SET_FORMAT = f"pragma user_version = {FORMAT}"
 
 # An id tells the order in which rows came, whoever removed what in between: SQLite gives it, and never again. A row that
 # must come before all others has a negative one.

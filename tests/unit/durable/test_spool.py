@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -188,6 +190,22 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_is_used(new_spool: NewSpool,
     assert contents(spool) == [1]
     (kept,) = folder.glob("shop.sqlite3.damaged-*")
     assert kept.read_bytes().startswith(b"this is no database")
+
+
+@pytest.mark.parametrize("use", [lambda spool: spool.add(rows(2)), Spool.adopt, Spool.has_orphans], ids=["add", "adopt", "look"])
+def test_a_file_of_a_newer_version_is_left_as_it_is(new_spool: NewSpool, use: Callable[[Spool], object]) -> None:
+    before = new_spool()
+    before.add(rows(1))
+    before.close()
+    with contextlib.closing(sqlite3.connect(before.path)) as connection:
+        connection.execute("pragma user_version = 2")
+
+    with pytest.raises(SpoolUnusable, match="its format is 2, and this version knows 1: upgrade it"):
+        use(new_spool())
+
+    with contextlib.closing(sqlite3.connect(before.path)) as connection:
+        assert connection.execute("select content from spooled").fetchall() == [(b"1",)]
+        assert connection.execute("pragma user_version").fetchone() == (2,)
 
 
 def test_a_disk_without_room_is_told_and_what_was_there_stays(new_spool: NewSpool) -> None:
