@@ -31,8 +31,8 @@ __all__ = [
 _PASSWORD = re.compile(r"(://[^:/@?#;]*):[^;]*@")
 
 
-class TargetUnavailable(TaskerEventsError):
-    """The target can't be used now, whichever event it is: it is waited for, and no event is to blame.
+class _Later(TaskerEventsError):
+    """Nothing was taken now.
 
     Args:
         after: Seconds after which to try again, if the target has said so.
@@ -43,16 +43,12 @@ class TargetUnavailable(TaskerEventsError):
         self.after = after
 
 
-class NotNow(TaskerEventsError):
-    """The target did not take this event, but may take it later; others may go on meanwhile.
+class TargetUnavailable(_Later):
+    """The target can't be used now, whichever event it is: it is waited for, and no event is to blame."""
 
-    Args:
-        after: Seconds after which to try again, if the target has said so.
-    """
 
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.after = after
+class NotNow(_Later):
+    """The target did not take this event, but may take it later; others may go on meanwhile."""
 
 
 class TargetGone(TaskerEventsError):
