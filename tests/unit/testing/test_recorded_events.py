@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+from celery import Celery
 from worker_process import wait_until
 
 from celery_tasker_events import BasePublisher, DomainEvent, DomainEvents, publishes_events
@@ -307,27 +308,8 @@ async def _publish(events: DomainEvents) -> None:
 # Threads
 
 
-def test_a_question_waits_for_a_task_on_another_thread(shop: Shop, domain_events: RecordedEvents) -> None:
-    app, _ = shop
-    begun, go_on = threading.Event(), threading.Event()
-
-    @app.task(shared=False)
-    @publishes_events("payment.processed")
-    def pay() -> None:
-        begun.set()
-        assert go_on.wait(30)
-
-    thread = threading.Thread(target=pay.apply)
-    thread.start()
-    assert begun.wait(30)
-    threading.Timer(0.05, go_on.set).start()
-
-    domain_events.assert_published("payment.processed")
-    thread.join()
-
-
-def test_a_task_that_does_not_end_is_named(shop: Shop, domain_events: RecordedEvents) -> None:
-    app, _ = shop
+def _begin_slow_task(app: Celery) -> tuple[threading.Thread, threading.Event]:
+    """A task that runs until the event is set, and the thread that it runs on."""
     begun, go_on = threading.Event(), threading.Event()
 
     @app.task(shared=False, name="shop.slow")
@@ -339,6 +321,21 @@ def test_a_task_that_does_not_end_is_named(shop: Shop, domain_events: RecordedEv
     thread = threading.Thread(target=pay.apply)
     thread.start()
     assert begun.wait(30)
+    return thread, go_on
+
+
+def test_a_question_waits_for_a_task_on_another_thread(shop: Shop, domain_events: RecordedEvents) -> None:
+    app, _ = shop
+    thread, go_on = _begin_slow_task(app)
+    threading.Timer(0.05, go_on.set).start()
+
+    domain_events.assert_published("payment.processed")
+    thread.join()
+
+
+def test_a_task_that_does_not_end_is_named(shop: Shop, domain_events: RecordedEvents) -> None:
+    app, _ = shop
+    thread, go_on = _begin_slow_task(app)
     domain_events.timeout = 0.01
     with pytest.raises(AssertionError, match=r"A task still runs in this process after 0\.01 s: shop\.slow"):
         len(domain_events)
