@@ -12,6 +12,7 @@ from kombu.utils.imports import symbol_by_name
 from celery_tasker_events.binding import EMPTY, BoundEvent, BoundStep
 from celery_tasker_events.declaration import (
     DeclarationError,
+    DeclaredEvent,
     EventDeclaration,
     declarations_of,
     declared_proxies,
@@ -23,7 +24,6 @@ from celery_tasker_events.payload_class import schema_of_class
 from celery_tasker_events.publisher import BasePublisher, PublisherRegistry
 from celery_tasker_events.step_task import ambiguous, task_of, unknown
 from celery_tasker_events.telemetry.log import logger
-from celery_tasker_events.template import DeclaredEvent, StepTemplate, TaskTemplate, load_templates
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from celery_tasker_events.record import EventReference
     from celery_tasker_events.schema import PayloadValidator
     from celery_tasker_events.settings import Settings
+    from celery_tasker_events.template import StepTemplate, TaskTemplate
 
 __all__ = ["Catalog"]
 
@@ -63,7 +64,7 @@ class Catalog:
         self._by_hand: dict[str, list[BoundEvent]] = {}
         self._lock = lock or ForkLock()
         #: Warnings are what may be meant as it is.
-        self.templates, self.problems, self.warnings = load_templates(settings.templates, settings.environment)
+        self.templates, self.problems, self.warnings = _load_templates(settings)
         self._from_templates: dict[str, list[BoundEvent]] = {}
         self._waiting_steps: list[tuple[TaskTemplate, StepTemplate]] = []
         self._retryable = self._classes(settings.retryable, "tasker_events_retryable")
@@ -256,6 +257,15 @@ class Catalog:
             raise DeclarationError(problems)
         confirm = (declaration.confirm or self._settings.confirm) and declaration.delivery_mode.reaches_pgmq
         return BoundEvent(declaration, namespace, step_name, publisher, validator, confirm, workflow)
+
+
+def _load_templates(settings: Settings) -> tuple[list[TaskTemplate], list[Problem], list[Problem]]:
+    if not settings.templates:
+        return [], [], []
+    # Imported here, as the next one is: an app without templates needs nothing that reads them.
+    from celery_tasker_events.template import load_templates
+
+    return load_templates(settings.templates, settings.environment)
 
 
 def _validator(schema: Mapping[str, Any]) -> PayloadValidator:

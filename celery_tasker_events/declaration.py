@@ -6,13 +6,14 @@ import enum
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
 
 __all__ = [
     "Condition",
     "DeclarationError",
+    "DeclaredEvent",
     "DeliveryMode",
     "EventDeclaration",
     "declarations_of",
@@ -113,6 +114,15 @@ class EventDeclaration:
         if "delivery_mode" in given:
             given["delivery_mode"] = DeliveryMode(given["delivery_mode"])
         return cls(**given)
+
+
+class DeclaredEvent(NamedTuple):
+    """A declaration, where it comes from, and where in that file it and its fields stand (line None: not a file)."""
+
+    declaration: EventDeclaration
+    source: str
+    line: int | None
+    field_lines: Mapping[str, int]
 
 
 def event_name_problem(name: object) -> str | None:

@@ -30,7 +30,7 @@ from celery_tasker_events.telemetry.json_log import write_as_json
 from celery_tasker_events.telemetry.log import logger
 from celery_tasker_events.telemetry.tally import Tally
 from celery_tasker_events.telemetry.totals import Totals
-from celery_tasker_events.workflows import SendsWorkflows
+from celery_tasker_events.workflows import SendsWorkflows, import_canvas
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -287,6 +287,8 @@ class DomainEvents(PublishesByHand, SendsWorkflows):
         # Celery has set up the worker's logging by now, and its children inherit the handlers.
         self._set_up_logging()
         start_up.check(self.catalog, self.settings)
+        if self.catalog.templates:
+            import_canvas()
         self._publishers.freeze()
         start_up.make_ready(self.catalog, self.settings)
 

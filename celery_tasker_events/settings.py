@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery_tasker_events import envelope
 from celery_tasker_events.declaration import namespace_problem
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
-from celery_tasker_events.toml_settings import TomlSettings, read_toml
+
+if TYPE_CHECKING:
+    from celery_tasker_events.toml_settings import TomlValue
 
 __all__ = ["PREFIX", "Settings", "masked_dsn"]
 
@@ -129,12 +131,12 @@ class Settings:
                 problems.append(Problem(f"Celery does not read this key: write it as {right}", key))
         problems += [Problem(message, f"{PREFIX}{key}") for key, message in _problems(given)]
         given = {key: value for key, value in given.items() if value is not None}
-        toml = _toml_named_in(given)
+        toml_values, toml_problems = _toml_named_in(given)
         # Every value is checked, also one that another overrides: it is a mistake all the same.
-        problems += toml.problems
+        problems += toml_problems
         problems += [
             toml_value.problem(message)
-            for toml_value in toml.values
+            for toml_value in toml_values
             for _, message in _problems({toml_value.setting: toml_value.value})
         ]
         if problems:
@@ -142,14 +144,18 @@ class Settings:
         if isinstance(by_namespace := given.get("dsn"), Mapping):
             others = {namespace: dsn for namespace, dsn in by_namespace.items() if namespace != _OTHERS}
             given.update(dsn=by_namespace.get(_OTHERS), namespace_dsns=others)
-        return cls(**{**{toml_value.setting: toml_value.value for toml_value in toml.values}, **given})
+        return cls(**{**{toml_value.setting: toml_value.value for toml_value in toml_values}, **given})
 
 
-def _toml_named_in(given: Mapping[str, Any]) -> TomlSettings:
+def _toml_named_in(given: Mapping[str, Any]) -> tuple[Sequence[TomlValue], Sequence[Problem]]:
     config_dir, environment = given.get("config_dir"), given.get("environment")
     if config_dir is None or _string(config_dir) or (environment is not None and _string(environment)):
-        return TomlSettings()
-    return read_toml(config_dir, environment)
+        return (), ()
+    # Imported here: few have such files, and need a parser for them.
+    from celery_tasker_events.toml_settings import read_toml
+
+    toml = read_toml(config_dir, environment)
+    return toml.values, toml.problems
 
 
 def masked_dsn(dsn: str) -> str:

@@ -42,8 +42,10 @@ def check(catalog: Catalog, settings: Settings) -> None:
 
 def make_ready(catalog: Catalog, settings: Settings) -> None:
     """Make the spools' files: they are quick to open then for a child that has only a moment left."""
+    # Also where nothing is made: what finds their folder is imported before the fork, too.
+    spools = _spools(settings)
     if catalog.durable_namespaces() and current_diversion() is None:
-        for spool in _spools(settings):
+        for spool in spools:
             try:
                 spool.open()
                 spool.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery_tasker_events.errors import Problem, did_you_mean
-from celery_tasker_events.template import StepTemplate
+
+if TYPE_CHECKING:
+    from celery_tasker_events.template import StepTemplate
 
 __all__ = ["ambiguous", "task_of", "unknown"]
 

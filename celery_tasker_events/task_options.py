@@ -11,13 +11,14 @@ from celery.app.task import Task
 
 from celery_tasker_events.errors import ConfigurationError, Problem
 from celery_tasker_events.settings import PREFIX, Settings
-from celery_tasker_events.step_options import StepOptions, options_of
 from celery_tasker_events.step_task import ambiguous, task_of, unknown
 from celery_tasker_events.telemetry.log import logger
-from celery_tasker_events.template import StepTemplate, TaskTemplate, load_templates
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from celery_tasker_events.step_options import StepOptions
+    from celery_tasker_events.template import StepTemplate, TaskTemplate
 
 __all__ = ["TaskOptions", "heed_step_options"]
 
@@ -60,6 +61,9 @@ class TaskOptions:
     """
 
     def __init__(self, tasks: Mapping[str, Any], templates: Iterable[TaskTemplate]) -> None:
+        # Imported here, and further below: few apps want any of this.
+        from celery_tasker_events.step_options import options_of
+
         self._tasks = tasks
         self._wanted: dict[str, list[_Wanted]] = {}
         self._waiting: list[_Wanted] = []
@@ -176,6 +180,8 @@ class _Annotations:
             settings = Settings.from_conf(conf, self._app.namespace or "")
         except ConfigurationError:  # told where the worker starts, as all that is wrong with the options is
             return None
+        from celery_tasker_events.template import load_templates
+
         if self._read is None or self._read[0] != (settings.templates, settings.environment):
             templates = load_templates(settings.templates, settings.environment).templates
             self._read = (settings.templates, settings.environment), TaskOptions(self._app._tasks, templates)

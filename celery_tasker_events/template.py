@@ -11,27 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from celery_tasker_events import located, overrides
-from celery_tasker_events.declaration import DeclarationError, EventDeclaration, namespace_problem
+from celery_tasker_events.declaration import DeclarationError, DeclaredEvent, EventDeclaration, namespace_problem
 from celery_tasker_events.errors import ConfigurationError, Problem
 from celery_tasker_events.expansion import ExpansionLimit, expand_document
 from celery_tasker_events.located import LocatedDict
 from celery_tasker_events.overrides import OverrideError
 from celery_tasker_events.template_fields import unknown_fields
 
-__all__ = ["DeclaredEvent", "LoadedTemplates", "StepTemplate", "TaskTemplate", "load_templates"]
+__all__ = ["LoadedTemplates", "StepTemplate", "TaskTemplate", "load_templates"]
 
 # So many problems of one file are told, and so many warnings.
 MAX_TOLD = 100
-
-
-@dataclass(frozen=True)
-class DeclaredEvent:
-    """A declaration, where it comes from, and where in that file it and its fields stand (line None: not a file)."""
-
-    declaration: EventDeclaration
-    source: str
-    line: int | None
-    field_lines: Mapping[str, int]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from celery_tasker_events.canvas import build_canvas, find_template
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.errors import did_you_mean
 from celery_tasker_events.propagation import sending
@@ -16,7 +16,14 @@ from celery_tasker_events.telemetry.log import logger
 if TYPE_CHECKING:
     from celery import Celery, Signature
 
-__all__ = ["SendsWorkflows"]
+__all__ = ["SendsWorkflows", "import_canvas"]
+
+
+def import_canvas() -> ModuleType:
+    """Import what only apps with templates need: in a worker before it forks, so that no task waits for it."""
+    from celery_tasker_events import canvas
+
+    return canvas
 
 
 class SendsWorkflows(ABC):
@@ -73,9 +80,9 @@ class SendsWorkflows(ABC):
             ConfigurationError: if there is no such template, a step is no Celery task, or its dependencies are no canvas: they
                 go round in a circle, or are such as chains, groups and chords can't say.
         """
-        catalog = self.catalog
-        template = find_template(catalog.templates, workflow, version)
-        return build_canvas(self.app, template, args, kwargs or {}, steps or {}, correlation_id)
+        canvas = import_canvas()
+        template = canvas.find_template(self.catalog.templates, workflow, version)
+        return canvas.build_canvas(self.app, template, args, kwargs or {}, steps or {}, correlation_id)
 
     @contextlib.contextmanager
     def correlation(self, correlation_id: str) -> Iterator[None]:

@@ -10,12 +10,12 @@ from typing import Any
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.contract.entry import CatalogEntry
 from celery_tasker_events.contract.templates import template_entries
-from celery_tasker_events.declaration import EventDeclaration
+from celery_tasker_events.declaration import DeclaredEvent, EventDeclaration
 from celery_tasker_events.errors import ConfigurationError, Problem
 from celery_tasker_events.plugin import DomainEvents
 from celery_tasker_events.publisher import PublisherRegistry
 from celery_tasker_events.schema import PayloadValidator
-from celery_tasker_events.template import DeclaredEvent, TaskTemplate, load_templates
+from celery_tasker_events.template import TaskTemplate, load_templates
 
 __all__ = ["Report", "check_app", "check_files"]
 

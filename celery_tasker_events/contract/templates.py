@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from celery_tasker_events.contract.entry import CatalogEntry
-from celery_tasker_events.template import DeclaredEvent, TaskTemplate
+from celery_tasker_events.declaration import DeclaredEvent
+from celery_tasker_events.template import TaskTemplate
 
 __all__ = ["template_entries"]
 

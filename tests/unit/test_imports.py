@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,10 @@ import celery_tasker_events
 
 #: What takes long to import, and only who publishes, or has a schema, needs.
 HEAVY = "('asyncio', 'jsonschema', 'platformdirs', 'psycopg', 'psycopg_pool', 'sqlite3')"
+
+#: What only apps with task templates need, only those with TOML files, and only workers that must find a folder.
+FOR_TEMPLATES = "'celery_tasker_events.canvas', 'celery_tasker_events.template', 'graphlib'"
+FOR_SOME = f"({FOR_TEMPLATES}, 'celery_tasker_events.toml_settings', 'platformdirs', 'tomli', 'tomllib')"
 
 APP = """
 from celery import Celery
@@ -26,8 +31,8 @@ def pay():
 
 
 def imported(program: str, of: str) -> str:
-    """Which packages of these are imported when the program has run."""
-    program += f"\nimport sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}} & {{*{of}}}))"
+    """Which packages and modules of these are imported when the program has run."""
+    program += f"\nimport sys; print(*sorted({{*sys.modules, *(name.partition('.')[0] for name in sys.modules)}} & {{*{of}}}))"
     command = [sys.executable, "-W", "error", "-c", program]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
@@ -63,6 +68,25 @@ def test_a_caller_of_tasks_with_schemas_needs_no_validation() -> None:
     program = APP + "publishes_events('pay.done', schema={'type': 'object'})(pay); pay.delay()"
 
     assert imported(program, HEAVY) == ""
+
+
+@pytest.mark.parametrize("more", ["events.catalog", "events.check_worker()"], ids=["a caller", "a worker"])
+def test_an_app_imports_nothing_for_settings_that_it_does_not_have(more: str, tmp_path: Path) -> None:
+    settings = f"app.conf.update(tasker_events_dsn='', tasker_events_spool_dir={str(tmp_path)!r})\n"
+
+    assert imported(APP + settings + more, FOR_SOME) == ""
+
+
+def test_a_worker_imports_what_its_templates_need_before_it_forks(tmp_path: Path) -> None:
+    template = tmp_path / "orders.yaml"
+    template.write_text("{name: order, namespace_name: shop, steps: []}")
+    program = f"{APP}app.conf.tasker_events_templates = [{str(template)!r}]\nevents.check_worker()"
+
+    assert imported(program, f"({FOR_TEMPLATES})") == "celery_tasker_events.canvas celery_tasker_events.template graphlib"
+
+
+def test_a_worker_imports_what_finds_the_folder_of_its_spools_before_it_forks() -> None:
+    assert imported(APP + "app.conf.tasker_events_dsn = ''\nevents.check_worker()", "('platformdirs',)") == "platformdirs"
 
 
 def test_every_public_name_is_there() -> None:

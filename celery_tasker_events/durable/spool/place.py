@@ -8,7 +8,6 @@ import re
 import tempfile
 from pathlib import Path
 
-import platformdirs
 from psycopg.conninfo import conninfo_to_dict
 
 __all__ = ["default_folder", "spool_path"]
@@ -19,6 +18,9 @@ _PARTS = {"dbname": "PGDATABASE", "host": "PGHOST", "hostaddr": "PGHOSTADDR", "p
 
 def default_folder() -> Path:
     """Return the user's state folder for this package, as the platform has it; where that can't be written, one in /tmp."""
+    # Imported here: a worker that is told its folder needs nothing to find one.
+    import platformdirs
+
     folder = platformdirs.user_state_path("celery-tasker-events")
     if os.access(_nearest_existing(folder), os.W_OK):
         return folder
