@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import jsonschema
 import orjson
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import celery_tasker_events
 from celery_tasker_events import envelope, values
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.envelope import Envelope
+from celery_tasker_events.envelope.base import timestamp
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import DomainEvent, ExecutionResult, new_event_id
 
@@ -32,6 +36,8 @@ FAILED = make_event(
     execution_result=ExecutionResult(False, "failed", CARD_DECLINED, {"execution_time_ms": 12.4, "attempt": 2}),
 )
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+ZONES = [datetime.timezone.utc, datetime.timezone(datetime.timedelta(hours=5, minutes=30, seconds=15)), ZoneInfo("Europe/London")]
 
 all_envelopes = pytest.mark.parametrize("wire", [envelope.by_name(name) for name in envelope.NAMES], ids=envelope.NAMES)
 
@@ -261,6 +267,14 @@ def test_a_new_envelope_is_one_new_file(tmp_path: Path) -> None:
     )
 
     assert done.stdout == "b'news'\n", done.stderr
+
+
+@given(moment=st.datetimes(timezones=st.sampled_from(ZONES)), microsecond=st.sampled_from([None, 0, 1, 100_000]))
+def test_a_timestamp_is_what_isoformat_says_with_a_z_for_utc(moment: datetime.datetime, microsecond: int | None) -> None:
+    if microsecond is not None:
+        moment = moment.replace(microsecond=microsecond)
+
+    assert timestamp(moment) == moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def test_event_ids_are_version_7_and_in_order_of_time() -> None:
