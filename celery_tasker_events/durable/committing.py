@@ -170,6 +170,6 @@ def send(connection: Connection, statement: str, batch: Sequence[DurableMessage]
         for queue, messages in by_queue.items()
     )
     ids: dict[str, list[int]] = {}
-    for queue, message_id in connection.execute(statement, [parameter.decode()]):
+    for queue, message_id in connection.execute(statement, [parameter.decode()]).fetchall():
         ids.setdefault(queue, []).append(message_id)
     return ids
