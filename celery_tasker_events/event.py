@@ -13,16 +13,12 @@ import uuid_utils
 __all__ = ["DomainEvent", "EventMetadata", "ExecutionResult", "StepError", "event_ids_from", "new_event_id", "queue_name"]
 
 
-def _uuid7() -> str:
-    return str(uuid_utils.uuid7())
-
-
-_make_id: Callable[[], str] = _uuid7
+_make_id: Callable[[], object] = uuid_utils.uuid7
 
 
 def new_event_id() -> str:
     """Return a new UUIDv7 (RFC 9562, time-ordered) as a string."""
-    return _make_id()
+    return str(_make_id())
 
 
 @contextlib.contextmanager

@@ -162,6 +162,6 @@ def idempotency_key(outcome: StepOutcome, namespace: str, event_name: str, seque
     Args:
         sequence: Which publication of this event by this attempt it is: an event published by hand may come twice.
     """
-    attempt = f"{outcome.attempt}" if not outcome.replacement else f"{outcome.attempt}/{outcome.replacement}"
+    attempt = f"{outcome.attempt}/{outcome.replacement}" if outcome.replacement else outcome.attempt
     parts = f"{outcome.step_uuid}\0{outcome.task_name}\0{attempt}\0{namespace}\0{event_name}\0{sequence}"
     return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

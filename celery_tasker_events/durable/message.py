@@ -65,7 +65,8 @@ class DurableMessage(NamedTuple):
         body, headers = envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
         if max_bytes is not None and len(body) > max_bytes:
             raise EventTooLarge(len(body), max_bytes)
-        return cls(event.queue_name, body, headers, fields or event_fields(event), confirmation=confirmation, trail=trail)
+        fields = fields or event_fields(event)
+        return cls(fields["queue_name"], body, headers, fields, False, confirmation, trail)
 
     def check_storable(self) -> None:
         """Raise NotSerialisable where Postgres would refuse the message for a character in it."""

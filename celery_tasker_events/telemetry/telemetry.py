@@ -74,20 +74,19 @@ class Telemetry:
                 _tell(self._trouble, error)
 
     def trail(self, fields: Mapping[str, Any], fired_at: float, span_context: Any) -> Trail:
-        """Begin to follow an event.
+        """Begin to follow an event. OpenTelemetry is told of it where :meth:`attach` has found it.
 
         Args:
             fields: Its log fields.
             fired_at: POSIX timestamp in seconds of its outcome, from which its duration counts.
             span_context: What :func:`~celery_tasker_events.telemetry.trail.current_span_context` said there.
         """
-        trail = self._otel_trail(fields, fired_at, span_context)
+        trail = NO_TRAIL if self._otel is None else self._otel_trail(self._otel, fields, fired_at, span_context)
         return TimedTrail(trail, self._sheet, fields, fired_at) if self._keeps_durations else trail
 
-    def _otel_trail(self, fields: Mapping[str, Any], fired_at: float, span_context: Any) -> Trail:
+    def _otel_trail(self, otel: Otel, fields: Mapping[str, Any], fired_at: float, span_context: Any) -> Trail:
         try:
-            otel = self._otel or self._find_otel()
-            return NO_TRAIL if otel is None else _Guarded(otel.trail(fields, fired_at, span_context), self._trouble)
+            return _Guarded(otel.trail(fields, fired_at, span_context), self._trouble)
         except Exception as error:  # a user's sampler or span processor must not cost an event
             _tell(self._trouble, error)
             return NO_TRAIL

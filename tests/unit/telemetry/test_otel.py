@@ -338,8 +338,7 @@ def test_what_fails_has_no_duration(bench: Bench) -> None:
 def test_the_depth_of_every_buffer_is_read_when_metrics_are_collected(bench: Bench) -> None:
     bench.publish()
     bench.depths["command"] = 7
-    other = Telemetry(Counters(), {"command": lambda: 1, "durable": lambda: 5}, bench.otel)
-    other.trail({**make_fields(), "delivery_mode": "fast"}, time.time(), None)
+    Telemetry(Counters(), {"command": lambda: 1, "durable": lambda: 5}, bench.otel).attach()
 
     assert bench.values("tasker.domain_events.channel_depth") == [({"channel": "command"}, 8), ({"channel": "durable"}, 5)]
 
@@ -347,7 +346,7 @@ def test_the_depth_of_every_buffer_is_read_when_metrics_are_collected(bench: Ben
 def test_the_counts_of_several_runtimes_are_one_series(bench: Bench) -> None:
     bench.publish()
     other = Counters()
-    Telemetry(other, {}, bench.otel).trail({**make_fields(), "delivery_mode": "fast"}, time.time(), None)
+    Telemetry(other, {}, bench.otel).attach()
     bench.counters.add("failed", "a.b", "shop", "schema", amount=2)
     other.add("failed", "a.b", "shop", "schema", amount=3)
 
@@ -374,14 +373,3 @@ def test_a_forked_child_reports_nothing_of_its_parent(bench: Bench) -> None:
 
     assert bench.values("tasker.domain_events.failed.total") == []
     assert bench.values("tasker.domain_events.channel_depth") == []
-
-
-def make_fields() -> dict[str, Any]:
-    return {
-        "event_id": "1",
-        "event_name": "a.b",
-        "queue_name": "shop_domain_events",
-        "task_uuid": None,
-        "correlation_id": "c",
-        "namespace": "shop",
-    }
