@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ class BoundEvent:
     confirm: bool = False
     workflow: str | None = None
 
-    @property
+    @functools.cached_property
     def queue_name(self) -> str:
         return queue_name(self.namespace)
 

@@ -11,7 +11,6 @@ from celery_tasker_events.record import Record
 from celery_tasker_events.reporting import Reporter
 from celery_tasker_events.router import DurablePath, Router
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.log import event_fields
 from celery_tasker_events.telemetry.telemetry import Telemetry
 
 __all__ = ["Pipeline", "Publication"]
@@ -53,23 +52,24 @@ class Pipeline:
                 self._fail(draft, error)
 
     def _publish_one(self, draft: Draft) -> None:
-        event = draft.build()
-        if event is None:
+        if not draft.build():
             self._reporter.skipped(draft)
             if draft.confirmation is not None:
                 draft.confirmation.settle(kept=True)
             return
         draft.stage = "route"
         mode = draft.bound.declaration.delivery_mode
-        fields = {**event_fields(event), "delivery_mode": mode.value}
+        fields = draft.fields()
+        fields["delivery_mode"] = mode.value
         trail = self._reporter.follow(draft, fields)
-        self._router.route(event, mode, fields, draft.confirmation, trail)
-        self._reporter.after_publish(draft, event)
+        self._router.route(draft, mode, fields, draft.confirmation, trail)
+        if draft.event is not None:
+            self._reporter.after_publish(draft, draft.event)
 
     def _fail(self, draft: Draft, error: BaseException) -> None:
         if isinstance(error, EventTooLarge):
             draft.stage = "size"
-        declaration, fields = draft.bound.declaration, draft.fields()
+        declaration, fields = draft.bound.declaration, draft.failure_fields()
         log_fields = {**fields, "delivery_mode": declaration.delivery_mode.value}
         parked = declaration.delivery_mode.reaches_pgmq
         if self._on_failure is not None:

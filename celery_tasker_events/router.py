@@ -15,7 +15,14 @@ from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import failure_fields, logger
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
-__all__ = ["BusPath", "DurablePath", "Router"]
+__all__ = ["BusPath", "DurablePath", "Outgoing", "Router"]
+
+
+class Outgoing(Protocol):
+    """An event on its way to its paths."""
+
+    def message(self, envelope: Envelope, traceparent: str | None) -> tuple[bytes, bytes]: ...
+    def shown(self) -> DomainEvent: ...
 
 
 class BusPath(Protocol):
@@ -45,7 +52,7 @@ class Router:
 
     def route(
         self,
-        event: DomainEvent,
+        event: Outgoing,
         mode: DeliveryMode,
         fields: Mapping[str, Any],
         confirmation: Confirmation | None = None,
@@ -66,20 +73,19 @@ class Router:
         if mode.reaches_pgmq:
             try:
                 # It is made before a subscriber can see the payload, and so before it could change it.
-                traceparent, limit = trail.traceparent, self._max_event_bytes
-                message = DurableMessage.of(
-                    event, self._envelope, traceparent, limit, fields=fields, confirmation=confirmation, trail=trail
-                )
+                body, headers = event.message(self._envelope, trail.traceparent)
+                message = DurableMessage(fields["queue_name"], body, headers, fields, False, confirmation, trail)
+                message.check_size(self._max_event_bytes)
             except PublishingError as error:
                 unfit = error
         if mode.reaches_bus:
             try:
-                self._bus.publish(event, mode.value)
+                self._bus.publish(event.shown(), mode.value)
             except Exception as error:
-                self._counters.add("failed", event.event_name, event.metadata.namespace, "bus", mode=mode.value)
+                self._counters.add("failed", fields["event_name"], fields["namespace"], "bus", mode=mode.value)
                 logger.warning(
                     "Domain event %s not put on the bus",
-                    event.event_name,
+                    fields["event_name"],
                     exc_info=error,
                     extra=failure_fields(fields, error),
                 )

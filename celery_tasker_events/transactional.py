@@ -77,12 +77,11 @@ class TransactionalPublisher:
         return Draft(publication, bound)
 
     def _build(self, draft: Draft) -> tuple[DomainEvent, DurableMessage] | None:
-        event = draft.build()
-        if event is None:
+        if not draft.build():
             self._reporter.skipped(draft)
             return None
-        draft.stage = "serialise"
-        fields = {**event_fields(event), "delivery_mode": MODE}
+        draft.stage, event = "serialise", draft.shown()
+        fields = {**draft.fields(), "delivery_mode": MODE}
         trail = self._reporter.follow(draft, fields)
         message = DurableMessage.of(event, self._envelope, trail.traceparent, self._max_event_bytes, fields=fields)
         message.check_storable()
@@ -96,7 +95,7 @@ class TransactionalPublisher:
             yield
         except BaseException as error:  # a cancelled coroutine is told of, too
             explained = explanation_of(error, draft.bound.queue_name, draft.bound.namespace) if draft.stage == MODE else None
-            fields = {**draft.fields(), "delivery_mode": MODE}
+            fields = {**draft.failure_fields(), "delivery_mode": MODE}
             self._reporter.failed(draft, explained or error, fields)
             self._reporter.on_publish_error(draft, explained or error, fields)
             if explained is not None:

@@ -48,8 +48,6 @@ class DurableMessage(NamedTuple):
         max_bytes: int | None = None,
         *,
         fields: Mapping[str, Any] | None = None,
-        confirmation: Confirmation | None = None,
-        trail: Trail = NO_TRAIL,
     ) -> DurableMessage:
         """Return the message of an event.
 
@@ -63,10 +61,14 @@ class DurableMessage(NamedTuple):
             EventTooLarge: if it is larger than that.
         """
         body, headers = envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
-        if max_bytes is not None and len(body) > max_bytes:
-            raise EventTooLarge(len(body), max_bytes)
-        fields = fields or event_fields(event)
-        return cls(fields["queue_name"], body, headers, fields, False, confirmation, trail)
+        message = cls(event.queue_name, body, headers, fields or event_fields(event))
+        message.check_size(max_bytes)
+        return message
+
+    def check_size(self, max_bytes: int | None) -> None:
+        """Raise EventTooLarge where the message, headers not counted, is larger than that; None: it may be as large as it is."""
+        if max_bytes is not None and len(self.body) > max_bytes:
+            raise EventTooLarge(len(self.body), max_bytes)
 
     def check_storable(self) -> None:
         """Raise NotSerialisable where Postgres would refuse the message for a character in it."""

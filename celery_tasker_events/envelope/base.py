@@ -15,6 +15,7 @@ from celery_tasker_events.event import DomainEvent, EventMetadata
 __all__ = [
     "METADATA_FIELDS",
     "Envelope",
+    "headers_of",
     "metadata_of",
     "metadata_schema",
     "object_schema",
@@ -58,6 +59,14 @@ class Envelope(ABC):
             NotSerialisable: if a part of the event is not JSON data.
         """
 
+    def message_of_data(self, data: Mapping[str, Any]) -> bytes | None:
+        """Return the message of an event that is plain data still, or None where it is made of the object alone.
+
+        Args:
+            data: What a message in the native envelope holds.
+        """
+        return None
+
     @abstractmethod
     def from_message(self, message: Mapping[str, Any]) -> DomainEvent:
         """Read a message of this envelope, as a PGMQ client decodes it.
@@ -93,10 +102,14 @@ class Envelope(ABC):
         Args:
             traceparent: W3C trace context of the step, if it has one.
         """
-        headers = {"idempotency_key": event.metadata.idempotency_key, "x-pgmq-group": workflow_group(event)}
-        if traceparent is not None:
-            headers["traceparent"] = traceparent
-        return values.encode(headers)
+        return headers_of(event.metadata.idempotency_key, workflow_group(event), traceparent)
+
+
+def headers_of(idempotency_key: str, group: str, traceparent: str | None) -> bytes:
+    headers = {"idempotency_key": idempotency_key, "x-pgmq-group": group}
+    if traceparent is not None:
+        headers["traceparent"] = traceparent
+    return values.encode(headers)
 
 
 def workflow_group(event: DomainEvent) -> str:

@@ -9,7 +9,7 @@ from celery_tasker_events import values
 from celery_tasker_events.envelope.base import Envelope, metadata_of, metadata_schema, object_schema, read_metadata
 from celery_tasker_events.event import DomainEvent, ExecutionResult, StepError
 
-__all__ = ["NativeEnvelope", "execution_of", "read_execution"]
+__all__ = ["NativeEnvelope", "error_data", "execution_of", "read_execution"]
 
 
 class NativeEnvelope(Envelope):
@@ -26,6 +26,9 @@ class NativeEnvelope(Envelope):
                 "metadata": metadata_of(event),
             }
         )
+
+    def message_of_data(self, data: Mapping[str, Any]) -> bytes:
+        return values.encode(data)
 
     def from_message(self, message: Mapping[str, Any]) -> DomainEvent:
         return DomainEvent(
@@ -68,13 +71,17 @@ _EXECUTION_SCHEMA = object_schema(
 def execution_of(event: DomainEvent) -> dict[str, Any]:
     """Return how the step ended, as an object."""
     result = event.execution_result
-    error = result.error
     return {
         "success": result.success,
         "status": result.status,
-        "error": error and {"type": error.type, "message": error.message, "retryable": error.retryable},
+        "error": error_data(result.error),
         "metadata": result.metadata,
     }
+
+
+def error_data(error: StepError | None) -> dict[str, Any] | None:
+    """Return why a step failed, as an object."""
+    return None if error is None else {"type": error.type, "message": error.message, "retryable": error.retryable}
 
 
 def read_execution(execution: Mapping[str, Any]) -> ExecutionResult:
