@@ -16,6 +16,7 @@ import datetime
 import decimal
 import ipaddress
 import os
+import sys
 from collections.abc import Mapping, Sequence, Set, ValuesView
 from typing import Any
 
@@ -28,10 +29,13 @@ __all__ = ["decode", "encode"]
 decode = orjson.loads
 
 # orjson leaves fields of a dataclass out whose names begin with "_", and adds whatever else its __dict__ holds.
-_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SERIALIZE_NUMPY
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS
+
+# With this orjson imports numpy as soon as it meets a value that it does not know, which takes a tenth of a second.
+_NUMPY_OPTIONS = _OPTIONS | orjson.OPT_SERIALIZE_NUMPY
 
 # orjson takes no time with an offset, unless it need not look at times at all; both of these cost time, so they come second.
-_SECOND_OPTIONS = _OPTIONS | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+_SECOND_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 _TEXTUAL = (
     decimal.Decimal,
@@ -50,11 +54,12 @@ def encode(value: Any) -> bytes:
     Raises:
         NotSerialisable: if a part of it has no JSON form.
     """
+    options = _NUMPY_OPTIONS if "numpy" in sys.modules else _OPTIONS
     try:
         try:
-            return orjson.dumps(value, _documented_form, _OPTIONS)
+            return orjson.dumps(value, _documented_form, options)
         except TypeError:
-            encoded = orjson.dumps(value, _documented_form, _SECOND_OPTIONS)
+            encoded = orjson.dumps(value, _documented_form, options | _SECOND_OPTIONS)
     except TypeError as error:
         raise NotSerialisable(f"{type(value).__name__} value has no JSON form: {_reason(error)}") from error
     if _has_double_keys(encoded):

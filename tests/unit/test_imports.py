@@ -49,6 +49,13 @@ def test_a_consumer_imports_no_celery() -> None:
     assert imported("import celery_tasker_events.consumer", "('celery', 'kombu', 'billiard', 'psycopg')") == "psycopg"
 
 
+@pytest.mark.parametrize("value", ["Decimal(1)", "{1: Decimal(1)}"])
+def test_a_value_that_orjson_does_not_know_makes_it_import_no_numpy(value: str) -> None:
+    program = f"from decimal import Decimal; from celery_tasker_events import values; values.encode({value})"
+
+    assert imported(program, "('numpy',)") == ""
+
+
 @pytest.mark.parametrize(
     "more",
     [
