@@ -140,13 +140,14 @@ class Draft:
 
     def fields(self) -> dict[str, Any]:
         """The fields of a log line about the event, as far as it is made."""
+        outcome, bound = self.outcome, self.bound
         return {
             "event_id": self._data.get("event_id") or self._publication.event_id or new_event_id(),
-            "event_name": self.bound.declaration.name,
-            "queue_name": self.bound.queue_name,
-            "task_uuid": self.outcome.task_uuid,
-            "correlation_id": self.outcome.correlation_id,
-            "namespace": self.bound.namespace,
+            "event_name": bound.declaration.name,
+            "queue_name": bound.queue_name,
+            "task_uuid": outcome.task_uuid,
+            "correlation_id": outcome.correlation_id,
+            "namespace": bound.namespace,
         }
 
     def failure_fields(self) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def _value(snapshot: Snapshot) -> Any:
 def _execution(outcome: StepOutcome, error: object) -> dict[str, Any]:
     return {
         "success": outcome.error is None,
-        "status": outcome.kind.value,
+        "status": outcome.kind._value_,  # ``value`` is the same by a call of a Python function
         "error": error,
         "metadata": {
             "execution_time_ms": outcome.execution_time_ms,

@@ -60,7 +60,7 @@ class Pipeline:
         draft.stage = "route"
         mode = draft.bound.declaration.delivery_mode
         fields = draft.fields()
-        fields["delivery_mode"] = mode.value
+        fields["delivery_mode"] = mode._value_  # ``value`` is the same by a call of a Python function
         trail = self._reporter.follow(draft, fields)
         self._router.route(draft, mode, fields, draft.confirmation, trail)
         if draft.event is not None:
