@@ -96,7 +96,10 @@ def test_nobody_has_to_be_shown_an_event_in_the_native_envelope() -> None:
     assert draft.event is None
 
 
-@pytest.fixture(params=[make_outcome({"amount": 1}), make_failure()], ids=["success", "failure"])
+@pytest.fixture(
+    params=[make_outcome({"amount": 1}, correlation_id="caller-1"), make_failure(correlation_id="caller-1")],
+    ids=["success", "failure"],
+)
 def outcome(request: pytest.FixtureRequest) -> StepOutcome:
     made: StepOutcome = request.param
     return made
@@ -115,7 +118,7 @@ def test_an_event_that_is_shown_has_all_its_fields(outcome: StepOutcome) -> None
             step_uuid="task-1",
             step_name="process_payment",
             namespace="payments",
-            correlation_id="root-1",
+            correlation_id="caller-1",
             fired_at=FIRED_AT,
             fired_by="worker@host",
             idempotency_key="key-1",
