@@ -34,7 +34,7 @@ def count(event):
 @asynccontextmanager
 async def lifespan(_):
     # Reads the settings and the templates now, not with the first request.
-    events.catalog  # noqa: B018  # a look at it is what compiles it
+    events.catalog  # noqa: B018
     yield
     # Waits, in a thread of its own, until all that was accepted is committed.
     await asyncio.to_thread(events.close)
