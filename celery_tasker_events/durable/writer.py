@@ -32,7 +32,7 @@ from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.gauge import ConnectionState
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, failure_fields, logger
-from celery_tasker_events.threads import start_thread, unsignalled
+from celery_tasker_events.threads import join_thread, start_thread, unsignalled
 
 __all__ = ["DurableWriter"]
 
@@ -180,7 +180,7 @@ class DurableWriter:
             self._changed.notify_all()
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+            join_thread(self._thread, max(0.0, deadline - time.monotonic()))
         if self._backlog is not None:
             self._backlog.tell_left_behind()
         return drained

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from celery_tasker_events.telemetry.log import RateLimitedWarning, error_fields
-from celery_tasker_events.threads import start_thread
+from celery_tasker_events.threads import join_thread, start_thread
 
 __all__ = ["flush_opentelemetry", "holds_telemetry"]
 
@@ -41,7 +41,7 @@ def flush_opentelemetry(timeout: float) -> None:
     except RuntimeError:  # at the interpreter's end Python 3.12 starts none; there the SDK's own atexit comes by
         return
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        join_thread(thread, max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in threads):
         _tell(TimeoutError(f"it takes longer than the {timeout:.3g} s that are left"))
 

@@ -1,8 +1,10 @@
-"""Signals to the process are left to its main thread."""
+"""Signals to the process are left to its main thread, and a thread is waited for no longer than it may take."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -57,3 +59,30 @@ def test_a_greenlet_in_a_threads_place_leaves_the_main_thread_its_signals(monkey
     start_thread(lambda: 1 / 0, "green").join()
 
     assert not seen[0] & END_OF_CHILD
+
+
+WAITING_IN_A_GREENLET = """
+import eventlet
+eventlet.monkey_patch()
+import threading
+from celery_tasker_events.threads import join_thread, start_thread
+
+thread = start_thread(threading.Event().wait, "hanging")
+join_thread(thread, 0.01)
+print("went on")
+try:
+    with eventlet.Timeout(0.02):
+        join_thread(thread, 30)
+except eventlet.Timeout:
+    print("was timed out")
+"""
+
+
+def test_a_thread_that_does_not_end_in_time_is_left_under_eventlet_too() -> None:
+    pytest.importorskip("eventlet")
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WAITING_IN_A_GREENLET], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stdout.splitlines(), done.stderr) == (["went on", "was timed out"], "")
