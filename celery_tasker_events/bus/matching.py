@@ -32,7 +32,7 @@ class MatchCache(Generic[W]):
     def find(self, event_name: str, *groups: tuple[W, ...]) -> tuple[W, ...]:
         """Those of the groups that match, in order. Whoever changes a group makes another tuple of it."""
         known = self._known
-        if len(known.groups) != len(groups) or any(a is not b for a, b in zip(known.groups, groups, strict=True)):
+        if known.groups != groups:
             known = self._known = _Known(groups)
         found = known.by_name.get(event_name)
         if found is None:

@@ -53,6 +53,8 @@ class OpenStreams:
 
     def matching(self, event_name: str) -> tuple[StreamBuffer, ...]:
         """The buffers that want the event."""
+        if not self._buffers:
+            return ()
         found = self._found.find(event_name, self._buffers)
         if any(buffer.closed for buffer in found):
             with self._lock:
