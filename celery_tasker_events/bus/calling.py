@@ -29,17 +29,16 @@ class Caller:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
-    def call(self, steps: Steps, timeout: float, before_waiting: Callable[[], None]) -> bool:
+    def call(self, steps: Steps, deadline: float, before_waiting: Callable[[], None]) -> bool:
         """Take all steps of a call; return whether the event was handled, or raise what a step raised.
 
         Args:
-            timeout: Seconds until what is awaited is cancelled. A plain function is not interrupted.
+            deadline: When what is awaited is cancelled, on the monotonic clock. A plain function is not interrupted.
             before_waiting: Called before a coroutine is waited for.
 
         Raises:
             SubscriberTimeout: if something was cancelled.
         """
-        deadline = time.monotonic() + timeout
         value: Any = None
         error: BaseException | None = None
         while True:
@@ -48,16 +47,19 @@ class Caller:
             except StopIteration as stop:
                 return bool(stop.value)
             value, error = None, None
-            if step is None or not inspect.isawaitable(step):
-                value = step
-                continue
-            before_waiting()
             try:
-                value = self._wait(step, deadline - time.monotonic())
+                value = self.result_of(step, deadline, before_waiting)
             except SubscriberTimeout as timed_out:
                 error, deadline = timed_out, time.monotonic() + GRACE / 2
             except BaseException as raised:  # it is the subscriber's, and goes on in its own hooks
                 error = raised
+
+    def result_of(self, value: Any, deadline: float, before_waiting: Callable[[], None]) -> Any:
+        """Return what a function has returned, or what it is waited for; the arguments are those of :meth:`call`."""
+        if value is None or isinstance(value, bool) or not inspect.isawaitable(value):
+            return value
+        before_waiting()
+        return self._wait(value, deadline - time.monotonic())
 
     def cancel(self) -> bool:
         """Cancel the coroutine that is waited for; return whether there is one. From any thread."""

@@ -24,29 +24,34 @@ class SeenEvents:
 
     def has(self, event: DomainEvent) -> bool:
         """Whether an event with its id or with its idempotency key came before."""
+        return self._touch(event.event_id, _key(event))
+
+    def add(self, event: DomainEvent) -> bool:
+        """Remember the event; return False if it :meth:`has` come before."""
+        if not self._size:
+            return True
+        ids, keys, event_id, key = self._ids, self._keys, event.event_id, _key(event)
+        if (event_id in ids or key in keys) and self._touch(event_id, key):
+            return False
+        ids[event_id] = keys[key] = None
+        if len(ids) > self._size:
+            ids.popitem(last=False)
+        if len(keys) > self._size:
+            keys.popitem(last=False)
+        return True
+
+    def _touch(self, event_id: Hashable, key: Hashable) -> bool:
+        known = False
         # Both, for both are to be remembered longer.
-        known = (_touch(self._ids, event.event_id), _touch(self._keys, _key(event)))
-        return any(known)
-
-    def add(self, event: DomainEvent) -> None:
-        if self._size:
-            self._remember(self._ids, event.event_id)
-            self._remember(self._keys, _key(event))
-
-    def _remember(self, seen: OrderedDict[Hashable, None], mark: Hashable) -> None:
-        seen[mark] = None
-        if len(seen) > self._size:
-            seen.popitem(last=False)
-
-
-def _touch(seen: OrderedDict[Hashable, None], mark: Hashable) -> bool:
-    if mark not in seen:
-        return False
-    seen.move_to_end(mark)
-    return True
+        for seen, mark in ((self._ids, event_id), (self._keys, key)):
+            if mark in seen:
+                seen.move_to_end(mark)
+                known = True
+        return known
 
 
 def _key(event: DomainEvent) -> Hashable:
     # A key that a caller of events.publish chose, an order's number say, may come with several names; and one step may
     # publish one name into two namespaces.
-    return event.event_name, event.metadata.namespace, event.metadata.idempotency_key
+    metadata = event.metadata
+    return event.event_name, metadata.namespace, metadata.idempotency_key

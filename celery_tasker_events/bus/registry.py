@@ -12,7 +12,7 @@ from celery_tasker_events.bus.fork import renew_in_children
 from celery_tasker_events.bus.matching import MatchCache
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.bus.statistics import StatisticsBook, SubscriberStatistics
-from celery_tasker_events.bus.subscriber import BaseSubscriber
+from celery_tasker_events.bus.subscriber import BaseSubscriber, steps_of
 from celery_tasker_events.event import DomainEvent
 
 __all__ = ["Handler", "SubscriberRegistry", "Subscription", "shared_subscriptions", "subscribe", "unsubscribe"]
@@ -27,6 +27,7 @@ class Subscription:
 
     Attributes:
         handler: A function that takes an event, or a BaseSubscriber.
+        call: What begins a call: the function itself, or what returns the steps of a BaseSubscriber's.
         origin: What the user gave for it: the handler, or the class that it was made from.
         active: False once it is removed; what waits for it then is not delivered any more.
     """
@@ -34,6 +35,7 @@ class Subscription:
     def __init__(self, patterns: Sequence[Pattern], handler: Handler | BaseSubscriber, origin: object) -> None:
         self.patterns = tuple(patterns)
         self.handler = handler
+        self.call: Handler = functools.partial(steps_of, handler) if isinstance(handler, BaseSubscriber) else handler
         self.origin = origin
         self.active = True
 
@@ -55,6 +57,9 @@ class SubscriberRegistry:
 
     Args:
         parent: A registry whose subscribers come first; it has no parent itself.
+
+    Attributes:
+        running: Whether subscribers get events.
     """
 
     def __init__(self, parent: SubscriberRegistry | None = None) -> None:
@@ -62,22 +67,17 @@ class SubscriberRegistry:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
         self._found: MatchCache[Subscription] = MatchCache()
-        self._running = True
+        self.running = True
         self.book = StatisticsBook()
         renew_in_children(self)
 
-    @property
-    def running(self) -> bool:
-        """Whether subscribers get events."""
-        return self._running
-
     def start_all(self) -> None:
         """Let the subscribers have events, from now on."""
-        self._running = True
+        self.running = True
 
     def stop_all(self) -> None:
         """Keep events from the subscribers, those that wait for them already included. Streams go on."""
-        self._running = False
+        self.running = False
 
     def statistics(self) -> tuple[SubscriberStatistics, ...]:
         """What each subscriber did in this process, in the order in which they came."""
@@ -143,7 +143,7 @@ class SubscriberRegistry:
 
     def matching(self, event_name: str) -> Sequence[Subscription]:
         """The subscriptions whose patterns match, in order; none while stopped."""
-        if not self._running:
+        if not self.running:
             return ()
         if self._parent is None:
             return self._found.find(event_name, self._subscriptions)

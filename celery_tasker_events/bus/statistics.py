@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import threading
-import time
 import weakref
 from dataclasses import dataclass
 from enum import Enum
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from celery_tasker_events.bus.registry import Subscription
 
-__all__ = ["CallResult", "CallTally", "StatisticsBook", "SubscriberStatistics"]
+__all__ = ["CallResult", "CallTally", "StatisticsBook", "SubscriberStatistics", "TallyPage"]
 
 
 class CallResult(Enum):
@@ -53,53 +51,70 @@ class SubscriberStatistics:
 
 
 class CallTally:
-    """What one subscriber's calls have come to; the book that it is in changes it."""
+    """What one subscriber's calls by one bus have come to. Any thread may read it; only one changes it."""
+
+    __slots__ = ("handled", "last_at", "otherwise", "received", "seconds", "written")
 
     def __init__(self) -> None:
         self.received = 0
+        self.handled = 0
         # By name: an enum's hash is computed in Python each time.
-        self.ended = dict.fromkeys((result.value for result in CallResult), 0)
+        self.otherwise = {result.value: 0 for result in CallResult if result is not CallResult.HANDLED}
         self.last_at: float | None = None
         self.seconds = 0.0
+        self.written = 0
+
+    def take_unwritten(self) -> int:
+        """How many calls were handled since this was asked last."""
+        unwritten = self.handled - self.written
+        self.written = self.handled
+        return unwritten
+
+
+class TallyPage:
+    """The tallies of one bus, by subscription; that of a removed one goes with it."""
+
+    def __init__(self) -> None:
+        self._tallies: weakref.WeakKeyDictionary[Subscription, CallTally] = weakref.WeakKeyDictionary()
+
+    def tally_of(self, subscription: Subscription) -> CallTally:
+        return self._tallies.setdefault(subscription, CallTally())
+
+    def find(self, subscription: Subscription) -> CallTally | None:
+        return self._tallies.get(subscription)
 
 
 class StatisticsBook:
-    """Thread-safe tallies by subscription; that of a removed one goes with it."""
+    """All tallies of a registry in this process. Thread-safe without a lock: each bus writes on a page of its own."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tallies: weakref.WeakKeyDictionary[Subscription, CallTally] = weakref.WeakKeyDictionary()
+        self._pages: list[TallyPage] = []
+        self._free: list[TallyPage] = []
 
-    def begin(self, subscription: Subscription) -> CallTally:
-        """Note that a call begins; return where its end is to be noted."""
-        with self._lock:
-            tally = self._tallies.get(subscription)
-            if tally is None:
-                tally = self._tallies[subscription] = CallTally()
-            tally.received += 1
-            tally.last_at = time.time()
-            return tally
+    def take_page(self) -> TallyPage:
+        """Return a page that nobody else uses until it is given back. What is on it stays there, and counts."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            page = TallyPage()
+            self._pages.append(page)
+            return page
 
-    def end(self, tally: CallTally, result: str, seconds: float) -> None:
-        """Note that a call has ended.
-
-        Args:
-            result: The value of its CallResult.
-        """
-        with self._lock:
-            tally.ended[result] += 1
-            tally.seconds += seconds
+    def give_back(self, page: TallyPage) -> None:
+        self._free.append(page)
 
     def of(self, subscription: Subscription) -> SubscriberStatistics:
-        with self._lock:
-            tally = self._tallies.get(subscription, CallTally())
-            return SubscriberStatistics(
-                name=subscription.name,
-                patterns=tuple(pattern.text for pattern in subscription.patterns),
-                received=tally.received,
-                last_event_at=None
-                if tally.last_at is None
-                else datetime.datetime.fromtimestamp(tally.last_at, datetime.timezone.utc),
-                total_time_ms=tally.seconds * 1000,
-                **tally.ended,
-            )
+        tallies = [tally for page in list(self._pages) if (tally := page.find(subscription)) is not None]
+        # How calls ended is read before how many began, so that they are never more.
+        handled = sum(tally.handled for tally in tallies)
+        otherwise = {result: sum(tally.otherwise[result] for tally in tallies) for result in CallTally().otherwise}
+        last_at = max((tally.last_at for tally in tallies if tally.last_at is not None), default=None)
+        return SubscriberStatistics(
+            name=subscription.name,
+            patterns=tuple(pattern.text for pattern in subscription.patterns),
+            received=sum(tally.received for tally in tallies),
+            handled=handled,
+            last_event_at=None if last_at is None else datetime.datetime.fromtimestamp(last_at, datetime.timezone.utc),
+            total_time_ms=sum(tally.seconds for tally in tallies) * 1000,
+            **otherwise,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, TypeVar
 
 from celery_tasker_events.bus.pattern import Pattern, patterns_of
@@ -76,18 +76,15 @@ class BaseSubscriber:
             raise ValueError(f"{_name(type(self))}.subscribes_to: {error}") from None
 
 
-def steps_of(handler: Callable[[DomainEvent], Any] | BaseSubscriber, event: DomainEvent) -> Steps:
-    """One call of a function, or of a class' ``handle`` with its hooks around it."""
-    if not isinstance(handler, BaseSubscriber):
-        yield handler(event)
-        return True
+def steps_of(subscriber: BaseSubscriber, event: DomainEvent) -> Steps:
+    """One call of ``handle`` with the hooks around it."""
     try:
-        if (yield handler.before_handle(event)) is False:
+        if (yield subscriber.before_handle(event)) is False:
             return False
-        yield handler.handle(event)
-        yield handler.after_handle(event)
+        yield subscriber.handle(event)
+        yield subscriber.after_handle(event)
     except BaseException as error:
-        yield from _tell(handler, event, error)
+        yield from _tell(subscriber, event, error)
         raise
     return True
 

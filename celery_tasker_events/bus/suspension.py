@@ -31,16 +31,18 @@ class Suspensions:
 
     Args:
         pause: Seconds until one is tried again. Never while :data:`MAX_TIMEOUTS` of its calls hang.
+
+    Attributes:
+        in_force: False while nobody has taken too long: then everybody may be called, and there is nothing to note in time.
     """
 
     def __init__(self, pause: float = PAUSE) -> None:
+        self.in_force = False
         self._pause = pause
         self._records: weakref.WeakKeyDictionary[Subscription, _Record] = weakref.WeakKeyDictionary()
 
     def allows(self, subscription: Subscription) -> bool:
         """Whether the subscriber may be called now."""
-        if not self._records:  # as nearly ever: a look-up by a weak key takes a tenth of a whole call
-            return True
         record = self._records.get(subscription)
         if record is None or not record.suspended:
             return True
@@ -52,6 +54,7 @@ class Suspensions:
         Args:
             hangs: Whether the call goes on: :meth:`returned` is told when it ends.
         """
+        self.in_force = True
         record = self._records.setdefault(subscription, _Record())
         record.in_a_row += 1
         record.hanging += hangs
@@ -65,10 +68,11 @@ class Suspensions:
 
     def in_time(self, subscription: Subscription) -> bool:
         """Note that a call ended in time; return whether the subscriber was suspended before it."""
-        if not self._records:
-            return False
         record = self._records.get(subscription)
-        if record is None:
-            return False
-        before, record.suspended, record.in_a_row = record.suspended, False, 0
+        before = record is not None and record.suspended
+        if record is not None:
+            record.suspended, record.in_a_row = False, 0
+            if not record.hanging:
+                del self._records[subscription]
+        self.in_force = len(self._records) > 0
         return before

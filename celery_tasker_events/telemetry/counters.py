@@ -72,9 +72,9 @@ class Counters:
             self._counts[name, event_name, namespace, reason] += amount
         self._sheet.add((EVENT, name, event_name, namespace, reason, mode), amount)
 
-    def add_call(self, subscriber: str, result: str) -> None:
-        """Count a call of a subscriber and how it ended, on the sheet only."""
-        self._sheet.add((CALL, subscriber, result))
+    def add_call(self, subscriber: str, result: str, amount: int = 1) -> None:
+        """Count calls of a subscriber and how they ended, on the sheet only."""
+        self._sheet.add((CALL, subscriber, result), amount)
 
     def snapshot(self) -> dict[Series, int]:
         with self._lock:

@@ -175,8 +175,9 @@ def test_a_log_that_is_stuck_over_a_timeout_holds_nobody_up(new_bench: NewBench,
 
 def test_calls_that_follow_each_other_do_not_wake_the_watch_each_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     woken: list[None] = []
-    notify = bench.bus._busy.notify
-    monkeypatch.setattr(bench.bus._busy, "notify", lambda: (woken.append(None), notify()))
+    called = bench.bus._crew._called
+    notify = called.notify
+    monkeypatch.setattr(called, "notify", lambda: (woken.append(None), notify()))
     bench.registry.add("*", lambda event: None)
 
     for _ in range(50):

@@ -105,6 +105,19 @@ def test_what_a_full_buffer_has_dropped_is_delivered_when_it_comes_again(new_ben
     assert [event.event_id for event in stream] == ["id-1", "id-2", "id-3"]
 
 
+def test_a_repetition_for_which_there_is_no_room_is_one_all_the_same(new_bench: NewBench, gate: Gate) -> None:
+    bench = new_bench(buffer_size=1, deduplication_size=10)
+    bench.registry.add("*", gate)
+    bench.bus.publish(event("id-1", "key-1"))
+    assert gate.entered.wait(LONG)
+    bench.bus.publish(event("id-2", "key-2"))
+
+    bench.bus.publish(event("id-1", "key-1"))
+
+    assert bench.count("skipped", "duplicate") == 1
+    assert bench.counters.total("dropped") == 0
+
+
 def test_an_event_that_nobody_wanted_is_delivered_when_it_comes_again(bench: Bench) -> None:
     bench.bus.publish(event("id-1", "key-1"))
     got: list[DomainEvent] = []

@@ -98,11 +98,15 @@ def test_one_that_drains_the_bus_does_not_wait_for_itself(bench: Bench) -> None:
     assert drained == [False]
 
 
-def test_a_child_that_comes_back_into_the_bus_ends_and_delivers_nothing(bench: Bench, tmp_path: Any) -> None:
+@pytest.mark.parametrize("comes_back", ["returns", "raises", "returns a value"])
+def test_a_child_that_comes_back_into_the_bus_ends_and_delivers_nothing(bench: Bench, tmp_path: Any, comes_back: str) -> None:
     heard = tmp_path / "heard"
 
-    def fork(event: DomainEvent) -> None:
+    def fork(event: DomainEvent) -> Any:
         bench.child = os.fork()
+        if comes_back == "raises" and bench.child == 0:
+            raise ValueError
+        return None if comes_back == "returns" else "a value"
 
     def hear(event: DomainEvent) -> None:
         with heard.open("a") as file:

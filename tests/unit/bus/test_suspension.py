@@ -74,7 +74,7 @@ def test_one_that_hangs_for_ever_keeps_three_threads_and_the_others_get_every_ev
 def test_it_gets_events_again_when_a_call_has_returned_and_it_is_quick_again(
     impatient: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    impatient.bus._suspensions = Suspensions(pause=0)
+    impatient.bus._crew._delivery.suspensions = Suspensions(pause=0)
     hanging = Hanging()
     impatient.registry.add("*", hanging)
     publish(impatient, 10)
@@ -114,7 +114,7 @@ def test_after_the_pause_it_is_tried_with_one_event(impatient: Bench, caplog: py
 
     impatient.registry.add("*", hang)
     publish(impatient, 10)
-    [record] = impatient.bus._suspensions._records.values()
+    [record] = impatient.bus._crew._delivery.suspensions._records.values()
 
     record.next_try = 0.0
     publish(impatient, 10)
@@ -161,6 +161,18 @@ def test_hanging_calls_count_even_if_others_return_between_them() -> None:
     assert not suspensions.allows(subscription)
     suspensions.returned(subscription)
     assert suspensions.allows(subscription)
+
+
+def test_one_that_has_recovered_costs_the_others_no_look_up() -> None:
+    suspensions, subscription = Suspensions(), _subscription()
+
+    suspensions.timed_out(subscription, hangs=True)
+    suspensions.in_time(subscription)
+    assert suspensions.in_force  # that call hangs still
+    suspensions.returned(subscription)
+    suspensions.in_time(subscription)
+
+    assert not suspensions.in_force
 
 
 def _subscription() -> Any:
