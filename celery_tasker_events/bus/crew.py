@@ -17,7 +17,7 @@ from celery_tasker_events.bus.statistics import CallResult
 from celery_tasker_events.bus.walk import Walk
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.threads import start_thread
+from celery_tasker_events.threads import join_thread, start_thread
 
 __all__ = ["Crew", "Waiting"]
 
@@ -120,7 +120,7 @@ class Crew:
         # What is left for the threads takes a moment: to close an event loop, to log a timeout.
         for thread in (shift.thread if ends else None, self._watch_thread):
             if thread is not None and thread is not threading.current_thread():
-                thread.join(GRACE)
+                join_thread(thread, GRACE)
 
     def _start_shift(self) -> None:
         self._shift = shift = Shift()
