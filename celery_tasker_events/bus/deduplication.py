@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
 
 from celery_tasker_events.event import DomainEvent
 
@@ -19,18 +18,19 @@ class SeenEvents:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._ids: OrderedDict[Hashable, None] = OrderedDict()
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+        # By their hashes: those have 64 bits, and the names themselves would take half as much memory again.
+        self._ids: OrderedDict[int, None] = OrderedDict()
+        self._keys: OrderedDict[int, None] = OrderedDict()
 
     def has(self, event: DomainEvent) -> bool:
         """Whether an event with its id or with its idempotency key came before."""
-        return self._touch(event.event_id, _key(event))
+        return self._touch(hash(event.event_id), _key(event))
 
     def add(self, event: DomainEvent) -> bool:
         """Remember the event; return False if it :meth:`has` come before."""
         if not self._size:
             return True
-        ids, keys, event_id, key = self._ids, self._keys, event.event_id, _key(event)
+        ids, keys, event_id, key = self._ids, self._keys, hash(event.event_id), _key(event)
         if (event_id in ids or key in keys) and self._touch(event_id, key):
             return False
         ids[event_id] = keys[key] = None
@@ -40,7 +40,7 @@ class SeenEvents:
             keys.popitem(last=False)
         return True
 
-    def _touch(self, event_id: Hashable, key: Hashable) -> bool:
+    def _touch(self, event_id: int, key: int) -> bool:
         known = False
         # Both, for both are to be remembered longer.
         for seen, mark in ((self._ids, event_id), (self._keys, key)):
@@ -50,8 +50,8 @@ class SeenEvents:
         return known
 
 
-def _key(event: DomainEvent) -> Hashable:
+def _key(event: DomainEvent) -> int:
     # A key that a caller of events.publish chose, an order's number say, may come with several names; and one step may
     # publish one name into two namespaces.
     metadata = event.metadata
-    return event.event_name, metadata.namespace, metadata.idempotency_key
+    return hash((event.event_name, metadata.namespace, metadata.idempotency_key))
