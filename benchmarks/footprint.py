@@ -32,8 +32,8 @@ PSYCOPG = "import psycopg, psycopg_pool"
 
 TASKS = 2000
 
-#: Seconds after the last event in which what watches over it may still look, and seconds that are watched after them.
-SETTLING, IDLE = 6.0, 10.0
+#: Seconds after the last event in which what watches over it may still look, twice at most, and seconds that are watched then.
+SETTLING, IDLE = 11.0, 10.0
 
 
 def measure(bench: Bench) -> list[Table]:
