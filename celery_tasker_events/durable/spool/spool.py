@@ -33,8 +33,8 @@ class NewerFormat(Exception):
 
     def __init__(self, found: int) -> None:
         super().__init__(
-            f"its format is {found}, and this version knows {sql.FORMAT}: upgrade it to the newest version that has run on this"
-            " host, or name another folder in tasker_events_spool_dir"
+            f"its format is {found}, and this version of the package knows {sql.FORMAT}: upgrade the package to the newest"
+            " version that has run on this host, or name another folder in tasker_events_spool_dir"
         )
 
 

@@ -200,7 +200,7 @@ def test_a_file_of_a_newer_version_is_left_as_it_is(new_spool: NewSpool, use: Ca
     with contextlib.closing(sqlite3.connect(before.path)) as connection:
         connection.execute("pragma user_version = 2")
 
-    with pytest.raises(SpoolUnusable, match="its format is 2, and this version knows 1: upgrade it"):
+    with pytest.raises(SpoolUnusable, match="its format is 2, and this version of the package knows 1: upgrade the package"):
         use(new_spool())
 
     with contextlib.closing(sqlite3.connect(before.path)) as connection:
