@@ -17,33 +17,13 @@ from celery_tasker_events.building import Draft, Publication
 from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult
-from celery_tasker_events.outcome import OutcomeKind, Snapshot, StepOutcome
+from celery_tasker_events.outcome import StepOutcome
 from celery_tasker_events.publisher import GenericPublisher
 
 from .making import FIRED_AT, hooked, make_bound, make_failure, make_outcome
 from .pipeline_bench import Bench
-from .test_values import JSON
-from .wire import ERRORS, NAMESPACES, TEXT
+from .wire import NAMESPACES, OUTCOMES, TEXT
 
-OUTCOMES = st.builds(
-    StepOutcome,
-    kind=st.sampled_from(OutcomeKind),
-    task_name=st.none() | TEXT,
-    task_uuid=st.none() | TEXT,
-    step_uuid=st.none() | TEXT,
-    correlation_id=TEXT,
-    attempt=st.integers(1, 9),
-    redelivered=st.booleans(),
-    fired_at=st.floats(0, 4e9) | st.integers(0, 4_000_000_000).map(float),
-    fired_by=TEXT,
-    execution_time_ms=st.none() | st.floats(0, 1e12),
-    result=JSON.map(Snapshot.of),
-    error=st.none() | ERRORS,
-    error_code=st.none() | TEXT,
-    inputs=st.none(),
-    trace=st.none(),
-    replacement=st.integers(0, 2),
-)
 BOUND_EVENTS = st.builds(
     BoundEvent,
     declaration=st.builds(EventDeclaration, name=st.just("payment.processed"), version=TEXT),

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from opentelemetry import trace
 
 from celery_tasker_events import values
@@ -16,8 +15,7 @@ from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.record import Record, to_rows
 
 from .making import make_bound, make_failure, make_outcome
-from .test_values import JSON
-from .wire import ERRORS, TEXT
+from .wire import OUTCOMES
 
 
 def rows_of(publication: Publication) -> list[SpoolRow]:
@@ -86,27 +84,6 @@ def test_a_row_is_json() -> None:
 
     assert isinstance(row, SpoolRow)
     assert values.decode(row.content)["outcome"]["result"]["json"] == '{"a":1}'
-
-
-OUTCOMES = st.builds(
-    StepOutcome,
-    kind=st.sampled_from(OutcomeKind),
-    task_name=st.none() | TEXT,
-    task_uuid=st.none() | TEXT,
-    step_uuid=st.none() | TEXT,
-    correlation_id=TEXT,
-    attempt=st.integers(1, 9),
-    redelivered=st.booleans(),
-    fired_at=st.floats(0, 1e11),
-    fired_by=TEXT,
-    execution_time_ms=st.none() | st.floats(0, 1e9),
-    result=st.builds(Snapshot.of, JSON),
-    error=st.none() | ERRORS,
-    error_code=st.none() | TEXT,
-    inputs=st.none() | st.builds(Snapshot.of, st.tuples(st.lists(JSON, max_size=2), st.dictionaries(TEXT, JSON, max_size=2))),
-    trace=st.none(),
-    replacement=st.integers(0, 9),
-)
 
 
 @given(OUTCOMES)

@@ -1,4 +1,4 @@
-"""Strategies that make any domain event there can be, for the tests of what goes over the wire."""
+"""Strategies that make any outcome and any domain event there can be, for the tests of what goes over the wire."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import datetime
 from hypothesis import strategies as st
 
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, StepError, new_event_id
+from celery_tasker_events.outcome import OutcomeKind, Snapshot, StepOutcome
 
 from .test_values import JSON
 
@@ -16,6 +17,25 @@ TEXT = st.text(max_size=20) | st.text('a\0\x1f\x7f\x85\ufffe\U0001fffe"\\/% \u20
 NAMESPACES = st.from_regex(r"[a-z0-9_]+", fullmatch=True)
 STANDARD_FIELDS = {field.name for field in dataclasses.fields(EventMetadata)} - {"extra"}
 ERRORS = st.builds(StepError, type=TEXT, message=TEXT, retryable=st.booleans())
+OUTCOMES = st.builds(
+    StepOutcome,
+    kind=st.sampled_from(OutcomeKind),
+    task_name=st.none() | TEXT,
+    task_uuid=st.none() | TEXT,
+    step_uuid=st.none() | TEXT,
+    correlation_id=TEXT,
+    attempt=st.integers(1, 9),
+    redelivered=st.booleans(),
+    fired_at=st.floats(0, 1e11) | st.integers(0, 4_000_000_000).map(float),
+    fired_by=TEXT,
+    execution_time_ms=st.none() | st.floats(0, 1e9),
+    result=st.builds(Snapshot.of, JSON),
+    error=st.none() | ERRORS,
+    error_code=st.none() | TEXT,
+    inputs=st.none() | st.builds(Snapshot.of, st.tuples(st.lists(JSON, max_size=2), st.dictionaries(TEXT, JSON, max_size=2))),
+    trace=st.none(),
+    replacement=st.integers(0, 9),
+)
 EXECUTION_METADATA = st.fixed_dictionaries(
     {},
     optional={
