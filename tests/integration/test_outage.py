@@ -117,10 +117,12 @@ def test_a_worker_that_starts_after_the_outage_publishes_what_the_one_before_it_
 
     own_postgres.start_again()
     worker = shop.start(**settings)
-    wait_until(lambda: len(published(dsn)) == 20, "the next worker publishes them, although no task has run")
+    wait_until(lambda: len(published(dsn)) >= 20, "the next worker publishes them, although no task has run")
     assert worker.stop() == 0
 
-    assert sorted(published(dsn)) == list(range(20))
+    # Celery 5.4 may run the last step again, which it had not acknowledged when it stopped: its event is a repetition then.
+    by_key = {event["metadata"]["idempotency_key"]: event["payload"] for event in messages(dsn, "numbers")}
+    assert sorted(by_key.values()) == list(range(20))
 
 
 def test_what_a_hard_time_limit_leaves_in_the_channel_is_published_by_the_next_child(shop, dsn, spool_dir):

@@ -162,15 +162,16 @@ def test_a_canvas_that_is_built_in_a_block_has_its_correlation_id(run):
 
 
 def ends(run, name):
+    # Not in their order: each attempt may run in another process.
     return [event["event_name"].removeprefix("step.") for event in run.told[run.options[name]]]
 
 
 def test_a_step_is_tried_as_often_as_its_template_says(run):
-    assert ends(run, "refuse") == ["tried", "tried", "failed"]
+    assert sorted(ends(run, "refuse")) == ["failed", "tried", "tried"]
 
 
 def test_what_the_task_says_itself_counts_instead(run):
-    assert ends(run, "give_up") == ["tried", "failed"]
+    assert sorted(ends(run, "give_up")) == ["failed", "tried"]
     assert "task workflows.give_up states max_retries=1 itself, so max_retries=4 is not applied" in run.log
 
 
