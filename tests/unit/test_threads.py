@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -78,9 +79,9 @@ except eventlet.Timeout:
 """
 
 
+# Not imported here: from then on it would warn of every fork in this process.
+@pytest.mark.skipif(importlib.util.find_spec("eventlet") is None, reason="eventlet is not installed")
 def test_a_thread_that_does_not_end_in_time_is_left_under_eventlet_too() -> None:
-    pytest.importorskip("eventlet")
-
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", WAITING_IN_A_GREENLET], capture_output=True, text=True, timeout=60, check=False
     )
