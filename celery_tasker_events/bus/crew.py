@@ -72,8 +72,8 @@ class Crew:
     def start(self) -> None:
         """Start the threads, if they are not there; with the lock held."""
         if self._shift is None and not self._delivery.closing:
-            self._walk.start(self._registry.book)
             self._start_shift()
+            self._walk.start(self._registry.book)
             self._watch_thread = start_thread(self._watch, "tasker-events-bus-watch")
 
     def wake(self) -> None:
@@ -123,8 +123,10 @@ class Crew:
                 join_thread(thread, GRACE)
 
     def _start_shift(self) -> None:
-        self._shift = shift = Shift()
+        shift = Shift()
         shift.thread = start_thread(lambda: self._work(shift), "tasker-events-bus")
+        # Only now: where no thread can be started, the next event tries again.
+        self._shift = shift
 
     def _work(self, shift: Shift) -> None:
         # Who has started this thread holds it until all know which thread it is.

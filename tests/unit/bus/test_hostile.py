@@ -177,3 +177,20 @@ def test_memory_does_not_grow_with_the_events(new_bench: Callable[..., Bench]) -
 
 def _fail(event: DomainEvent) -> None:
     raise ValueError(event.payload)
+
+
+def test_a_thread_that_could_not_be_started_is_started_for_the_next_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[str] = []
+    bench.registry.add("*", lambda event: got.append(event.event_name))
+
+    def cannot(target: object, name: str) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("celery_tasker_events.bus.crew.start_thread", cannot)
+        with pytest.raises(RuntimeError):
+            bench.bus.publish(make_event("a.b"))
+    bench.bus.publish(make_event("c.d"))
+
+    assert bench.bus.drain(LONG)
+    assert got == ["a.b", "c.d"]
