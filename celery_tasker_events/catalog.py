@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app
@@ -44,9 +44,11 @@ class Catalog:
         publishers: Resolves the declarations' ``publisher`` names.
         by_hand: What ``events.declare`` declared.
         lock: Held while it changes; by default its own.
+        on_start_needed: Called when there is first an event that may need to know when its step began.
 
     Attributes:
         problems: What is wrong with any of it. Events that are all right are bound nevertheless.
+        needs_starts: Whether there is such an event.
     """
 
     def __init__(
@@ -56,7 +58,10 @@ class Catalog:
         publishers: PublisherRegistry,
         by_hand: Iterable[EventDeclaration] = (),
         lock: ForkLock | None = None,
+        on_start_needed: Callable[[], None] = lambda: None,
     ) -> None:
+        self.needs_starts = False
+        self._on_start_needed = on_start_needed
         self._app = app
         self._settings = settings
         self._publishers = publishers
@@ -112,6 +117,7 @@ class Catalog:
         declaration = EventDeclaration.from_mapping({"name": event_name, **fields})
         if problem := namespace_problem(namespace):
             raise ConfigurationError(problem)
+        self._need_starts()
         return self._bound(declaration, namespace, step_name, None)
 
     def events_of(self, task: Task) -> tuple[BoundEvent, ...]:
@@ -188,6 +194,7 @@ class Catalog:
 
     def _bind_template(self, template: TaskTemplate) -> None:
         for declared in template.events:
+            self._need_starts()
             for bound in self._bind(declared, template.namespace, None, template.workflow):
                 same = self._by_hand.setdefault(bound.declaration.name, [])
                 if any(other.workflow == bound.workflow for other in same):
@@ -199,10 +206,18 @@ class Catalog:
 
     def _bind_declared(self, declaration: EventDeclaration) -> None:
         declared = DeclaredEvent(declaration, "events.declare", None, {})
+        self._need_starts()
         for bound in self._bind(declared, self._settings.namespace, None, None):
             self._by_hand.setdefault(declaration.name, []).append(bound)
 
+    def _need_starts(self) -> None:
+        if not self.needs_starts:
+            self.needs_starts = True
+            self._on_start_needed()
+
     def _bind_step(self, template: TaskTemplate, step: StepTemplate) -> None:
+        if any(declared.declaration.needs_start for declared in step.events):
+            self._need_starts()
         found = task_of(step, self._app.tasks)
         if found is None:
             # Its task may be defined later.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import re
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from celery_tasker_events.errors import ConfigurationError, Problem, did_you_mean
 
@@ -18,6 +19,7 @@ __all__ = [
     "EventDeclaration",
     "declarations_of",
     "declared_proxies",
+    "decorated",
     "event_name_problem",
     "namespace_problem",
     "publishes_events",
@@ -115,6 +117,11 @@ class EventDeclaration:
             given["delivery_mode"] = DeliveryMode(given["delivery_mode"])
         return cls(**given)
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether somebody has to note when its step begins: only of a success Celery tells how long it took."""
+        return self.condition is not Condition.SUCCESS
+
 
 class DeclaredEvent(NamedTuple):
     """A declaration, where it comes from, and where in that file it and its fields stand (line None: not a file)."""
@@ -195,10 +202,41 @@ def publishes_events(declaration: str | Mapping[str, Any] | Sequence[Mapping[str
 
     def declare(task: T) -> T:
         _declare(task, declarations)
+        decorated.add(declarations)
         return task
 
     return declare
 
+
+class StartListener(Protocol):
+    """Can be told when steps begin."""
+
+    def heed_starts(self) -> None: ...
+
+
+class Decorated:
+    """What decorators have declared in this process, for any app.
+
+    Attributes:
+        needs_starts: Whether one of the events needs to know when its step began.
+    """
+
+    def __init__(self) -> None:
+        self.needs_starts = False
+        self._listeners: weakref.WeakSet[StartListener] = weakref.WeakSet()
+
+    def tell(self, listener: StartListener) -> None:
+        """Let it heed starts from the moment on in which one is needed; it is held weakly."""
+        self._listeners.add(listener)
+
+    def add(self, declarations: Iterable[EventDeclaration]) -> None:
+        if not self.needs_starts and any(declaration.needs_start for declaration in declarations):
+            self.needs_starts = True
+            for listener in list(self._listeners):
+                listener.heed_starts()
+
+
+decorated = Decorated()
 
 # Proxies that @shared_task returned: whose task they are depends on the app, so the catalog of each app resolves them.
 _shared_proxies: list[tuple[Any, tuple[EventDeclaration, ...]]] = []

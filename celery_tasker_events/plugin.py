@@ -15,7 +15,7 @@ from celery_tasker_events.bus.subscriber import BaseSubscriber
 from celery_tasker_events.by_hand import PublishesByHand
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.censoring import hide_dsn
-from celery_tasker_events.declaration import DeclarationError, EventDeclaration
+from celery_tasker_events.declaration import DeclarationError, EventDeclaration, decorated
 from celery_tasker_events.errors import ConfigurationError, Problem
 from celery_tasker_events.forking import ForkLock
 from celery_tasker_events.orphans import close_orphans
@@ -143,7 +143,7 @@ class DomainEvents(PublishesByHand, SendsWorkflows):
         problems = register_all(self._publishers, settings.publishers)
         if problems:
             raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
-        catalog = Catalog(self.app, settings, self._publishers, self._declared, self._lock)
+        catalog = Catalog(self.app, settings, self._publishers, self._declared, self._lock, self._receiver.heed_starts)
         if settings.apply_step_options:
             options = TaskOptions(self.app.tasks, catalog.templates)
             catalog.problems += options.problems
@@ -262,6 +262,10 @@ class DomainEvents(PublishesByHand, SendsWorkflows):
 
     def step(self, task: Task) -> BoundStep:
         return (self._catalog or self.catalog).step(task)
+
+    def needs_starts(self) -> bool:
+        """Whether an event may need to know when its step began; before the app is finalized, that is not known."""
+        return self._catalog is None or self._catalog.needs_starts or decorated.needs_starts
 
     def put(self, publication: Publication) -> bool:
         accepted = self._process.put(publication)

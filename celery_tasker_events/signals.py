@@ -14,20 +14,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-import click
-from celery import bootsteps, current_task, signals
+import celery
+from celery import current_task, signals
 from celery.app.task import Context
 from celery.exceptions import Retry, TaskRevokedError
 
 from celery_tasker_events.binding import BoundEvent, BoundStep
 from celery_tasker_events.building import Publication
+from celery_tasker_events.declaration import decorated
 from celery_tasker_events.durable.confirmation import Confirmation
-from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, StepOutcome, error_of, observe
 from celery_tasker_events.propagation import hand_on, workflow_of
 from celery_tasker_events.running import running_step
 from celery_tasker_events.telemetry.log import RateLimitedWarning, current_error_fields, logger
-from celery_tasker_events.telemetry.tally import Tally
+from celery_tasker_events.worker_step import WorkersPlugin, worker_step
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -41,17 +41,19 @@ _CALLING_MANY = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 _SURVIVED = {os_signals.SIGUSR1, os_signals.SIGINT}
 
 
-class Plugin(Protocol):
+#: Since then ``task_success`` tells how long the task ran.
+_TELLS_RUNTIME = celery.VERSION >= (5, 7)
+
+
+class Plugin(WorkersPlugin, Protocol):
     """What the signals need of the plugin."""
 
     app: Celery
-    tally: Tally
     known_steps: dict[int, tuple[Task, BoundStep]]
 
     def step(self, task: Task) -> BoundStep: ...
+    def needs_starts(self) -> bool: ...
     def put(self, publication: Publication) -> bool: ...
-    def check_worker(self) -> None: ...
-    def start_metrics(self) -> None: ...
     def stop_metrics(self) -> None: ...
     def adopt(self) -> None: ...
     def close(self) -> bool: ...
@@ -64,7 +66,7 @@ class SignalReceiver:
     def __init__(self, plugin: Plugin) -> None:
         self._find_plugin = weakref.ref(plugin)
         self._receivers: list[Callable[..., None]] = []
-        self._heeds_postrun = False
+        self._heeds_starts = self._heeds_postrun = False
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
         self._told: OrderedDict[str, set[tuple[Any, ...]]] = OrderedDict()
         # What the worker's main process has received and not finished: where it tells an outcome, this has the ids.
@@ -88,7 +90,6 @@ class SignalReceiver:
         receivers = (
             (signals.before_task_publish, self.on_before_publish),
             (signals.task_received, self.on_received),
-            (signals.task_prerun, self.on_prerun),
             (signals.task_success, self.on_success),
             (signals.task_failure, self.on_failure),
             (signals.task_retry, self.on_retry),
@@ -100,16 +101,35 @@ class SignalReceiver:
         )
         for signal, receiver in receivers:
             self._connect(signal, receiver)
+        self.heed_starts()
+        decorated.tell(self)
         atexit.register(self.on_exit)
         weakref.finalize(plugin, self._forget).atexit = False
-        plugin.app.steps["worker"].add(_worker_step(self._find_plugin))
+        plugin.app.steps["worker"].add(worker_step(self._find_plugin))
 
     def _connect(self, signal: Any, method: Callable[..., None]) -> None:
         # Each send resolves the weak reference anew, and to a bound method that takes a quarter of all that an unconcerned task
         # pays. A partial is an object that stays.
         receiver = functools.update_wrapper(functools.partial(method), method)
         self._receivers.append(receiver)
-        signal.connect(receiver, weak=True, dispatch_uid=(id(self), method.__name__))
+        signal.connect(receiver, weak=True, dispatch_uid=self._uid_of(method))
+
+    def heed_starts(self) -> None:
+        """Be told when steps begin: all that Celery does not tell itself of how long they ran needs it."""
+        if not self._heeds_starts:
+            self._heeds_starts = True
+            self._connect(signals.task_prerun, self.on_prerun)
+
+    def _review_starts(self) -> None:
+        # Half of what a task without events pays is this signal.
+        if _TELLS_RUNTIME and self._heeds_starts and not self._plugin.needs_starts():
+            signals.task_prerun.disconnect(dispatch_uid=self._uid_of(self.on_prerun))
+            self._heeds_starts = False
+            if self._plugin.needs_starts():  # another thread has come to need it meanwhile
+                self.heed_starts()
+
+    def _uid_of(self, method: Callable[..., None]) -> tuple[int, str]:
+        return id(self), method.__name__
 
     def _forget(self) -> None:
         atexit.unregister(self.on_exit)
@@ -138,16 +158,16 @@ class SignalReceiver:
         except Exception:
             logger.warning("Could not note that %r was received", request, exc_info=True, extra=current_error_fields())
 
-    def on_prerun(self, sender: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
+    def on_prerun(self, sender: Any = None, **_: Any) -> None:
         try:
             if self._events(sender) is not None:
                 request = sender.request
                 self._told.pop(request.id, None)
                 setattr(request, STARTED_AT, time.monotonic())
-                if request.is_eager:
-                    self._prepare_eager()
-            elif getattr(sender, "name", None) in _CALLING_MANY:
-                self._tell_called_many(sender, args, kwargs or {})
+                if request.is_eager and not self._heeds_postrun:
+                    # Only now, as a worker has no need of it.
+                    self._heeds_postrun = True
+                    self._connect(signals.task_postrun, self.on_postrun)
         except Exception:
             logger.warning("Could not note when task %r began", sender, exc_info=True, extra=current_error_fields())
 
@@ -155,8 +175,11 @@ class SignalReceiver:
         try:
             step = self._events(sender)
             if step is None:
+                self._tell_called_many(sender)
                 return
             request = sender.request
+            if request.is_eager:
+                running_step()
             events = self._due(step, OutcomeKind.SUCCESS, sender, request)
             if not events:
                 return
@@ -184,7 +207,9 @@ class SignalReceiver:
     ) -> None:
         try:
             step = self._events(sender)
-            if step is not None and task_id is not None:
+            if step is None:
+                self._tell_called_many(sender)
+            elif task_id is not None:
                 kind = OutcomeKind.RETRYABLE_FAILURE if isinstance(exception, step.retryable) else OutcomeKind.PERMANENT_FAILURE
                 request = self._request_of(sender, task_id)
                 self._failed(step, kind, sender, task_id, request, exception, _inputs(step, args, kwargs))
@@ -251,15 +276,11 @@ class SignalReceiver:
         except Exception:
             logger.warning("Draining domain events failed", exc_info=True, extra=current_error_fields())
 
-    def _prepare_eager(self) -> None:
-        running_step()
-        if not self._heeds_postrun:
-            # Only now, as a worker has no need of it.
-            self._heeds_postrun = True
-            self._connect(signals.task_postrun, self.on_postrun)
-
-    def _tell_called_many(self, caller: Task, args: Any, kwargs: Any) -> None:
-        name = dict(kwargs.get("task") or args[0]).get("task")
+    def _tell_called_many(self, caller: Any) -> None:
+        if getattr(caller, "name", None) not in _CALLING_MANY:
+            return
+        request = caller.request
+        name = dict((request.kwargs or {}).get("task") or request.args[0]).get("task")
         called = caller.app.tasks.get(name)
         if called is not None and self._plugin.step(called).events:
             self._called_many.add(caller.name, name)
@@ -305,6 +326,7 @@ class SignalReceiver:
             if task.app is not plugin.app:
                 return None
             known = plugin.known_steps[id(task)] = task, plugin.step(task)
+            self._review_starts()
         step = known[1]
         return step if step.events else None
 
@@ -372,27 +394,3 @@ def _deaf(*signums: os_signals.Signals) -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             os_signals.signal(signum, handler)
-
-
-def _worker_step(find_plugin: Callable[[], Plugin | None]) -> type[bootsteps.Step]:
-    """A boot step that refuses to start a worker whose declarations are wrong, before it forks a child. It serves metrics."""
-
-    class DomainEventsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no type hints
-        name = "celery_tasker_events"
-
-        def __init__(self, worker: Any, **options: Any) -> None:
-            super().__init__(worker, **options)
-            plugin = find_plugin()
-            assert plugin is not None, "the app of a worker keeps its plugin"
-            try:
-                plugin.check_worker()
-            except ConfigurationError as error:
-                # Celery's command line shows this without a traceback and exits with 1.
-                raise click.ClickException(f"celery_tasker_events can't start:\n{error}") from error
-            plugin.tally.open_board()
-
-        def start(self, parent: Any) -> None:
-            if plugin := find_plugin():
-                plugin.start_metrics()
-
-    return DomainEventsStep

@@ -44,6 +44,8 @@ def process_as_before() -> Iterator[None]:
     current_app = celery._state._tls.current_app
     join_will_block = celery._state.task_join_will_block()
     proxies = list(declaration._shared_proxies)
+    needs_starts = declaration.decorated.needs_starts
+    declaration.decorated.needs_starts = False
     subscriptions = shared_subscriptions._subscriptions
     yield
     for signal, before in zip(_SIGNALS, receivers, strict=True):
@@ -59,6 +61,7 @@ def process_as_before() -> Iterator[None]:
     # A worker that a test has made in this process forbids everybody to wait for a result.
     celery._state._set_task_join_will_block(join_will_block)
     declaration._shared_proxies[:] = proxies
+    declaration.decorated.needs_starts = needs_starts
     shared_subscriptions._subscriptions = subscriptions
 
 
