@@ -37,6 +37,9 @@ _NUMPY_OPTIONS = _OPTIONS | orjson.OPT_SERIALIZE_NUMPY
 # orjson takes no time with an offset, unless it need not look at times at all; both of these cost time, so they come second.
 _SECOND_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
+#: Bytes from which on a text is not worth its copy.
+_LONG = 64 * 1024
+
 _TEXTUAL = (
     decimal.Decimal,
     ipaddress.IPv4Address,
@@ -57,14 +60,20 @@ def encode(value: Any) -> bytes:
     options = _NUMPY_OPTIONS if "numpy" in sys.modules else _OPTIONS
     try:
         try:
-            return orjson.dumps(value, _documented_form, options)
+            return _compact(orjson.dumps(value, _documented_form, options))
         except TypeError:
             encoded = orjson.dumps(value, _documented_form, options | _SECOND_OPTIONS)
     except TypeError as error:
         raise NotSerialisable(f"{type(value).__name__} value has no JSON form: {_reason(error)}") from error
     if _has_double_keys(encoded):
         raise NotSerialisable(f"{type(value).__name__} value has no JSON form: two keys of a dict are equal as strings")
-    return encoded
+    return _compact(encoded)
+
+
+def _compact(encoded: bytes) -> bytes:
+    # What orjson returns keeps one or two pages of memory for as long as it lives, however short it is, and to get these from
+    # the system takes many times as long as the copy. Of something long hardly more is kept than is in it.
+    return b"%b" % encoded if len(encoded) < _LONG else encoded
 
 
 def _has_double_keys(encoded: bytes) -> bool:

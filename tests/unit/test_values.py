@@ -6,6 +6,8 @@ import decimal
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +129,19 @@ def nested(levels: int) -> Any:
 def test_a_value_that_misbehaves_is_told_with_the_same_exception(value: Any) -> None:
     with pytest.raises(NotSerialisable, match="value has no JSON form: "):
         values.encode(value)
+
+
+def test_what_waits_takes_hardly_more_memory_than_its_text_is_long() -> None:
+    # In an interpreter of its own: what this one has freed before would be used first.
+    program = """
+import resource
+from celery_tasker_events import values
+def taken():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize()
+before = taken()
+kept = [values.encode({"number": number, "text": "x" * 500}) for number in range(20_000)]
+print((taken() - before) / sum(map(len, kept)))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+    assert float(ran.stdout) < 2
