@@ -14,6 +14,7 @@ from celery_tasker_events.durable.spool.spool import SpooledEvent
 from celery_tasker_events.overflow import Overflow
 from celery_tasker_events.pipeline import Publication
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.gauge import is_worth_telling
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, logger
 from celery_tasker_events.threads import start_thread
 
@@ -41,7 +42,7 @@ class Dispatcher:
             published together. Whoever waits, and a channel that is half full, ends its rest.
         watch: Called on the thread when nothing waits; returns after how many seconds to call it again, or None if not before
             the next publication.
-        on_depth: Called whenever :meth:`channel_depth` has changed, on any thread; it may not wait.
+        on_depth: Called when :meth:`channel_depth` has changed and is worth telling, on any thread; it may not wait.
     """
 
     def __init__(
@@ -95,8 +96,8 @@ class Dispatcher:
                 self._channel.put(publication)
                 if self._linger and (publication.confirmation is not None or waiting >= self._buffer_size // 2):
                     self._hurried.set()
-                # The first that waits is taken in no time, as a rule, and telling of it costs as much as putting it.
-                if waiting:
+                # The first that waits is taken in no time, as a rule.
+                if waiting and is_worth_telling(waiting):
                     self._is_depth_told = True
                     self._on_depth()
         return fits or self._put_aside(publication)
@@ -175,7 +176,7 @@ class Dispatcher:
 
     def _next(self) -> _Item:
         item = self._wait_for_item()
-        if self._is_depth_told:
+        if self._is_depth_told and is_worth_telling(self._channel.qsize()):
             self._is_depth_told = False
             self._on_depth()
             # Asked after the flag is cleared: what a task's thread has told of since is told of again.

@@ -12,6 +12,7 @@ from celery_tasker_events.bus.registry import SubscriberRegistry
 from celery_tasker_events.bus.streams import OpenStreams
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.gauge import is_worth_telling
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, event_fields
 from celery_tasker_events.threads import start_thread
 
@@ -26,7 +27,7 @@ class InProcessBus:
             stream has as large a buffer of its own, unless it asks for another.
         timeout: Seconds that one subscriber may take for one event.
         deduplication_size: How many events are remembered, so that a redelivered one is not handed on again; 0: none.
-        on_depth: Called whenever :meth:`depth` has changed, on any thread; it may not wait.
+        on_depth: Called when :meth:`depth` has changed and is worth telling, on any thread; it may not wait.
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class InProcessBus:
                 if len(self._waiting) < self._buffer_size and not self._closing:
                     if self._seen.add(event):
                         self._waiting.append((event, subscriptions, mode))
-                        self._on_depth()
+                        if is_worth_telling(len(self._waiting)):
+                            self._on_depth()
                         self._crew.wake()
                     else:
                         repeated = True

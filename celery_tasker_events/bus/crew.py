@@ -17,6 +17,7 @@ from celery_tasker_events.bus.statistics import CallResult
 from celery_tasker_events.bus.walk import Walk
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.gauge import is_worth_telling
 from celery_tasker_events.threads import join_thread, start_thread
 
 __all__ = ["Crew", "Waiting"]
@@ -32,7 +33,7 @@ class Crew:
         waiting: Others put events there, with the lock held, and call :meth:`wake`.
         lock: Guards who is at work, and what everybody here waits for.
         timeout: Seconds that one subscriber may take for one event.
-        on_depth: Called whenever an event has been taken from those that wait.
+        on_depth: Called when an event has been taken from those that wait and it is worth telling how many are left.
     """
 
     def __init__(
@@ -150,7 +151,8 @@ class Crew:
                 if not self._wait():
                     return False
             else:
-                self._on_depth()
+                if is_worth_telling(len(self._waiting)):
+                    self._on_depth()
                 self._walk.begin(event, subscriptions, mode)
                 return True
 

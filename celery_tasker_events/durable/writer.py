@@ -30,7 +30,7 @@ from celery_tasker_events.durable.queues import Connection
 from celery_tasker_events.durable.spool.spool import Spool
 from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.telemetry.counters import Counters
-from celery_tasker_events.telemetry.gauge import ConnectionState
+from celery_tasker_events.telemetry.gauge import ConnectionState, is_worth_telling
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, failure_fields, logger
 from celery_tasker_events.threads import join_thread, start_thread, unsignalled
 
@@ -57,7 +57,7 @@ class DurableWriter:
             logged where there is none.
         spool: None: there is none.
         adopted: Called on the writer's thread when it has adopted events that a dead process left in the spool.
-        on_depth: Called whenever :meth:`depth` has changed, on any thread.
+        on_depth: Called when :meth:`depth` has changed and is worth telling, on any thread.
         on_connection: Called whenever ``connection`` may have changed, on any thread; it may not wait.
 
     Attributes:
@@ -128,7 +128,8 @@ class DurableWriter:
                 if len(self._waiting) < self._buffer_size:
                     self._waiting.append(message)
                     self._changed.notify_all()
-                    self._on_depth()
+                    if is_worth_telling(len(self._waiting)):
+                        self._on_depth()
                     return
         self._drop(message, "closed" if self._closing else "durable buffer full")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
-from celery_tasker_events.telemetry.gauge import Gauge
+from celery_tasker_events.telemetry.gauge import Gauge, is_worth_telling
 from celery_tasker_events.telemetry.sheet import Sheet
 
 LONG = 30.0
@@ -83,3 +84,11 @@ def test_a_read_that_fails_does_not_block_the_next() -> None:
     gauge.update()
 
     assert sheet.values() == {("gauge", "depth"): 3}
+
+
+def test_what_is_worth_telling_of_a_depth_is_right_within_an_eighth_and_seldom_told() -> None:
+    told = [depth for depth in range(100_001) if is_worth_telling(depth)]
+
+    assert told[:33] == list(range(33))
+    assert all(later - earlier <= later / 8 for earlier, later in itertools.pairwise(told[32:]))
+    assert len(told) < 200
