@@ -48,16 +48,17 @@ class BoundStep:
     Attributes:
         workflows: The templates that declare events for this task. Of several, a call's workflow header picks one.
         retryable: Exceptions whose failure is a retryable one.
+        is_shared: Whether the workflow of a call matters.
         has_confirmed: Whether the task's thread waits for one of them.
     """
 
-    __slots__ = ("_by_outcome", "_by_workflow", "events", "has_confirmed", "needs_inputs", "retryable", "workflows")
+    __slots__ = ("_by_outcome", "_by_workflow", "events", "has_confirmed", "is_shared", "needs_inputs", "retryable", "workflows")
 
     def __init__(self, events: Iterable[BoundEvent], retryable: tuple[type[BaseException], ...] = ()) -> None:
         self.events = tuple(events)
         self.retryable = retryable
         self.workflows = tuple(dict.fromkeys(event.workflow for event in self.events if event.workflow is not None))
-        shared = len(self.workflows) > 1
+        self.is_shared = shared = len(self.workflows) > 1
         self._by_outcome = _by_outcome(event for event in self.events if event.workflow is None or not shared)
         self._by_workflow: Mapping[str | None, ByOutcome] = {
             workflow: _by_outcome(event for event in self.events if event.workflow in (None, workflow))
@@ -66,11 +67,6 @@ class BoundStep:
         self.has_confirmed = any(event.confirm for event in self.events)
         # Arguments are copied on the task's thread, so only for publishers that may look at them.
         self.needs_inputs = any(event.declaration.publisher is not None for event in self.events)
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether the workflow of a call matters."""
-        return bool(self._by_workflow)
 
     def due(self, kind: OutcomeKind, workflow: str | None) -> tuple[BoundEvent, ...]:
         """The events of an outcome; in a shared step those of the call's workflow, or only the decorators' without one."""

@@ -64,6 +64,8 @@ class Runtime:
         self._connection = Gauge(sheet, CONNECTION, read=lambda: self._durable.connection)
         spools = {} if diversion else make_spools(settings)
         self._durable: DurableEnd = diversion.durable(self.counters) if diversion else self._databases(spools)
+        # Events for which all runs that they need, by identity: a look at each, for each publication, takes longer than the put.
+        self._prepared: dict[int, tuple[BoundEvent, ...]] = {}
         self._closing = threading.Lock()
         self._drained: bool | None = None
         self._bus = self._make_bus(subscribers)
@@ -134,7 +136,7 @@ class Runtime:
     def put(self, publication: Publication) -> bool:
         """Hand a publication to the dispatcher without waiting; return whether it was accepted: never once this is closed."""
         try:
-            if not self._dispatcher.closed:
+            if id(publication.events) not in self._prepared and not self._dispatcher.closed:
                 self._prepare(publication)
             return self._dispatcher.put(self.stamped(publication))
         except RuntimeError:
@@ -260,12 +262,15 @@ class Runtime:
 
     def _prepare(self, publication: Publication) -> None:
         """Start on the caller's thread what the publication needs: once the interpreter ends, Python 3.12 starts no thread."""
-        for event in publication.events:
-            mode = event.declaration.delivery_mode
+        modes = [event.declaration.delivery_mode for event in publication.events]
+        for event, mode in zip(publication.events, modes, strict=True):
             if mode.reaches_pgmq:
                 self._durable.prepare(event.namespace)
             if mode.reaches_bus:
                 self._bus.prepare(event.declaration.name)
+        # Each step's events are one tuple for good; what is published by hand comes in a new one each time.
+        if publication.event_id is None and (self._bus.started or not any(mode.reaches_bus for mode in modes)):
+            self._prepared[id(publication.events)] = publication.events
 
 
 def make_spools(settings: Settings) -> Mapping[str, Spool]:

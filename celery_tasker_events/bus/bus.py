@@ -99,6 +99,11 @@ class InProcessBus:
             if self._dropped:
                 self._dropped.add(fields=lambda: dropped_fields(event_fields(event), "bus buffer full"))
 
+    @property
+    def started(self) -> bool:
+        """Whether its threads run: they start with the first event that a subscriber wants."""
+        return self._crew.started
+
     def prepare(self, event_name: str) -> None:
         """Start the threads if a subscriber wants such an event: Python 3.12 starts none any more once the interpreter ends."""
         if not self._crew.started and self._registry.matching(event_name):

@@ -62,6 +62,31 @@ def test_closing_delivers_what_was_accepted_ends_all_threads_and_a_later_event_s
     assert len(got) == 21
 
 
+def test_what_an_event_needs_is_started_by_its_own_thread_though_the_step_has_had_events_before(
+    shop: Shop, our_threads: Callable[[], set[str]]
+) -> None:
+    # Once the interpreter ends, a thread of the plugin's can't start another.
+    app, events = shop
+    gate = threading.Event()
+
+    class Waiting(BasePublisher):
+        def should_publish(self, *_: Any) -> bool:
+            return gate.wait(LONG)
+
+    events.register_publisher(Waiting)
+    task = app.task(name="pay")(fast("a.b", publisher="Waiting")(make_plain()))
+    task.apply()
+    got = listen(events)
+    assert our_threads() == {"tasker-events-dispatcher"}
+
+    task.apply()
+
+    assert our_threads() == {"tasker-events-dispatcher", "tasker-events-bus", "tasker-events-bus-watch"}
+    gate.set()
+    assert events.drain(LONG)
+    assert got[-1].event_name == "a.b"
+
+
 def _in_a_forked_child(work: Callable[[], Any]) -> Any:
     """Return what ``work`` returns in a forked child, by way of JSON."""
     read_end, write_end = os.pipe()
