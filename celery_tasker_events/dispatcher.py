@@ -186,8 +186,10 @@ class Dispatcher:
 
     def _wait_for_item(self) -> _Item:
         while True:
-            with contextlib.suppress(Empty):
+            try:
                 return self._channel.get(timeout=self._patience())
+            except Empty:
+                continue
 
     def _patience(self) -> float | None:
         if not self._channel.empty():

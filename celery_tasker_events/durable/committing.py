@@ -15,11 +15,12 @@ from psycopg_pool import ConnectionPool
 from celery_tasker_events import values
 from celery_tasker_events.durable import sql
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.durable.queues import Connection, create_queues, send_statement
+from celery_tasker_events.durable.queues import Connection, Cursor, create_queues, send_statement
 from celery_tasker_events.durable.trouble import Treatment, treatment_of
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import error_fields, failure_fields, logger
+from celery_tasker_events.telemetry.trail import NO_TRAIL
 
 __all__ = ["Committer", "Unavailable", "send", "settle"]
 
@@ -49,6 +50,7 @@ class Committer:
         self._make_pool = make_pool
         self._counters = counters
         self._pool: ConnectionPool[Connection] | None = None
+        self._cursor: Cursor | None = None
         self._statement = sql.SEND
 
     def prepare(self) -> None:
@@ -95,12 +97,18 @@ class Committer:
             self._pool = self._make_pool()
         with self._pool.connection() as connection:
             try:
-                ids = send(connection, self._statement, batch)
+                ids = send(self._cursor_of(connection), self._statement, batch)
             except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction):
                 self._statement = send_statement(connection)
                 create_queues(connection, {message.queue for message in batch})
-                ids = send(connection, self._statement, batch)
+                ids = send(self._cursor_of(connection), self._statement, batch)
         return ids, (time.perf_counter() - started) * 1000
+
+    def _cursor_of(self, connection: Connection) -> Cursor:
+        # The same again: to make one takes a quarter of what a commit of one message costs this process.
+        if self._cursor is None or self._cursor.connection is not connection:
+            self._cursor = connection.cursor()
+        return self._cursor
 
     def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:
         """Tell of it, and return the dead letter to send in its place; None if it is one itself."""
@@ -134,8 +142,10 @@ class Committer:
             counts[series] = counts.get(series, 0) + 1
         for series, count in counts.items():
             self._counters.add(*series, count)
-        iterators: dict[str, Any] = {queue: iter(message_ids) for queue, message_ids in ids.items()}
         telling = logger.isEnabledFor(logging.INFO)
+        if not telling and all(message.trail is NO_TRAIL for message in batch):
+            return
+        iterators: dict[str, Any] = {queue: iter(message_ids) for queue, message_ids in ids.items()}
         for message in batch:
             # A trigger on the queue's table may have kept a message, and its id, back.
             message_id = next(iterators.get(message.queue, iter(())), None)
@@ -160,7 +170,7 @@ def settle(message: DurableMessage, *, kept: bool) -> None:
         message.confirmation.settle(kept=kept)
 
 
-def send(connection: Connection, statement: str, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
+def send(by: Connection | Cursor, statement: str, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
     by_queue: dict[str, list[DurableMessage]] = {}
     for message in batch:
         by_queue.setdefault(message.queue, []).append(message)
@@ -170,6 +180,6 @@ def send(connection: Connection, statement: str, batch: Sequence[DurableMessage]
         for queue, messages in by_queue.items()
     )
     ids: dict[str, list[int]] = {}
-    for queue, message_id in connection.execute(statement, [parameter.decode()]).fetchall():
+    for queue, message_id in by.execute(statement, [parameter.decode()]).fetchall():
         ids.setdefault(queue, []).append(message_id)
     return ids

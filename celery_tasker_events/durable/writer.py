@@ -32,7 +32,7 @@ from celery_tasker_events.errors import PublishingError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.gauge import ConnectionState, is_worth_telling
 from celery_tasker_events.telemetry.log import RateLimitedWarning, dropped_fields, error_fields, failure_fields, logger
-from celery_tasker_events.threads import join_thread, start_thread, unsignalled
+from celery_tasker_events.threads import Sleep, join_thread, start_thread, unsignalled
 
 __all__ = ["DurableWriter"]
 
@@ -85,6 +85,7 @@ class DurableWriter:
         self._on_connection = on_connection
         self._dropped = RateLimitedWarning("%d durable events dropped: %s") if log_dropped else None
         self._changed = threading.Condition()
+        self._thread_sleeps = Sleep(self._changed)
         self._waiting: deque[DurableMessage] = deque()
         self._in_flight: Sequence[DurableMessage] = ()
         self._in_flight_since = 0.0
@@ -112,7 +113,7 @@ class DurableWriter:
         with self._changed:
             self._is_to_adopt = True
             self._start()
-            self._changed.notify_all()
+            self._thread_sleeps.end()
 
     def send(self, message: DurableMessage) -> None:
         """Queue the message; it is committed soon."""
@@ -127,7 +128,7 @@ class DurableWriter:
                     return
                 if len(self._waiting) < self._buffer_size:
                     self._waiting.append(message)
-                    self._changed.notify_all()
+                    self._thread_sleeps.end()
                     if is_worth_telling(len(self._waiting)):
                         self._on_depth()
                     return
@@ -178,7 +179,7 @@ class DurableWriter:
             self._changed.wait_for(lambda: self._is_done() or self._is_safe_for_later(), timeout)
             drained = self._is_done()
             self._closing = True
-            self._changed.notify_all()
+            self._thread_sleeps.end()
         self._stopping.set()
         if self._thread is not None:
             join_thread(self._thread, max(0.0, deadline - time.monotonic()))
@@ -237,7 +238,8 @@ class DurableWriter:
 
     def _take(self) -> list[DurableMessage]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing or self._is_spooling or self._is_to_adopt)
+            while not (self._waiting or self._closing or self._is_spooling or self._is_to_adopt):
+                self._thread_sleeps.begin()
             batch: list[DurableMessage] = []
             size = 0
             while not self._is_spooling and self._waiting and len(batch) < MAX_BATCH_MESSAGES and size < MAX_BATCH_BYTES:
@@ -320,12 +322,14 @@ class DurableWriter:
             self._waiting.clear()
             self._is_spooling = True
             self._changed.notify_all()
+            self._thread_sleeps.end()
 
     def _put_on_disk(self, message: DurableMessage) -> bool:
         if self._backlog is None or not self._backlog.put([message]):
             return False
         self._is_spooling = True
         self._changed.notify_all()
+        self._thread_sleeps.end()
         return True
 
     def _adopt(self) -> None:

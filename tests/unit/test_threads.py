@@ -1,4 +1,4 @@
-"""Signals to the process are left to its main thread, and a thread is waited for no longer than it may take."""
+"""Signals to the process are left to its main thread, and a thread waits, and is waited for, no longer than it has to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import threading
 
 import pytest
 
-from celery_tasker_events.threads import start_thread, unsignalled
+from celery_tasker_events.threads import Sleep, start_thread, unsignalled
+
+LONG = 30.0
 
 END_OF_CHILD = {signal.SIGTERM, signal.SIGQUIT}
 
@@ -87,3 +89,56 @@ def test_a_thread_that_does_not_end_in_time_is_left_under_eventlet_too() -> None
     )
 
     assert (done.stdout.splitlines(), done.stderr) == (["went on", "was timed out"], "")
+
+
+def test_nothing_that_is_put_under_the_lock_is_missed() -> None:
+    lock = threading.Condition()
+    sleep = Sleep(lock)
+    waiting: list[int] = []
+    got: list[int] = []
+
+    def take() -> None:
+        while len(got) < 4000:
+            with lock:
+                while not waiting:
+                    sleep.begin()
+                got.extend(waiting)
+                waiting.clear()
+
+    def put(numbers: range) -> None:
+        for number in numbers:
+            with lock:
+                waiting.append(number)
+                sleep.end()
+
+    threads = [threading.Thread(target=take), *(threading.Thread(target=put, args=[range(n, 4000, 4)]) for n in range(4))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(got) == list(range(4000))
+
+
+def test_to_end_it_where_nobody_sleeps_wakes_nobody_later() -> None:
+    lock = threading.Condition()
+    sleep = Sleep(lock)
+    woken = threading.Event()
+
+    def rest() -> None:
+        with lock:
+            sleep.begin()
+            woken.set()
+
+    with lock:
+        sleep.end()
+        sleep.end()
+    thread = threading.Thread(target=rest)
+    thread.start()
+
+    assert not woken.wait(0.1)
+    with lock:
+        sleep.end()
+    assert woken.wait(LONG)
+    thread.join(LONG)
