@@ -6,7 +6,16 @@ from benchmarks.arena import Arena, Entry
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Table, at_most
 from benchmarks.tasks import LINGER_MS, QUEUE, SCHEMA
-from benchmarks.work import PlainTask, WithApplyAsync, WithHandler, WithIdleReceivers, WithKombu, WithPgmqClient, WithPlugin
+from benchmarks.work import (
+    PlainTask,
+    WithApplyAsync,
+    WithFailures,
+    WithHandler,
+    WithIdleReceiver,
+    WithKombu,
+    WithPgmqClient,
+    WithPlugin,
+)
 
 __all__ = ["measure"]
 
@@ -16,8 +25,9 @@ TASKS = 500
 #: Tasks a second where they don't come in a row: a busy worker child's.
 PACE, PACED_ROUNDS = 500, 5
 
-IDLE = "two receivers that do nothing"
+IDLE = "a receiver that does nothing"
 NONE, UNDECLARED, PLUGIN = "no plugin", "plugin, nothing declared", "plugin, one durable event"
+NONE_FAILING, FAILING = "nothing declared, one on failure elsewhere", "one durable event, one on failure elsewhere"
 VALIDATED, HANDLER = "the same, with a schema", "handler with psycopg_pool"
 LINGERING = f"the same, with linger_ms = {LINGER_MS}"
 
@@ -26,9 +36,11 @@ def measure(bench: Bench) -> list[Table]:
     durable = {"delivery_mode": "durable"}
     entries: list[Entry] = [
         (NONE, PlainTask, ()),
-        (IDLE, WithIdleReceivers, ()),
+        (IDLE, WithIdleReceiver, ()),
         (UNDECLARED, WithPlugin, (bench.new_database(QUEUE), None)),
+        (NONE_FAILING, WithFailures, (bench.new_database(QUEUE), None)),
         (PLUGIN, WithPlugin, (bench.new_database(QUEUE), durable)),
+        (FAILING, WithFailures, (bench.new_database(QUEUE), durable)),
         (LINGERING, WithPlugin, (bench.new_database(QUEUE), durable, {"tasker_events_linger_ms": LINGER_MS})),
         (VALIDATED, WithPlugin, (bench.new_database(QUEUE), {**durable, "schema": SCHEMA})),
         (HANDLER, WithHandler, (bench.new_database(QUEUE),)),

@@ -23,8 +23,9 @@ __all__ = [
     "ROOM",
     "PlainTask",
     "WithApplyAsync",
+    "WithFailures",
     "WithHandler",
-    "WithIdleReceivers",
+    "WithIdleReceiver",
     "WithKombu",
     "WithPgmqClient",
     "WithPlugin",
@@ -101,14 +102,17 @@ class WithPlugin(PlainTask):
         declared: The event that is declared for the task, but for its name and namespace; None: there is none.
     """
 
+    #: On what another task's event is due: whoever installs the plugin declares some.
+    others = "success"
+
     def __init__(self, dsn: str | None, declared: dict[str, Any] | None, settings: Mapping[str, Any] | None = None) -> None:
         self._declared = declared
         super().__init__(tasker_events_dsn=dsn, tasker_events_spool_max_bytes=0, **(settings or {}))
 
     def prepare(self) -> None:
         self.events = DomainEvents(self.app)
-        # Another task's event: whoever installs the plugin declares some.
-        self.app.task(publishes_events("other.done", delivery_mode="fast")(_never_run), name="bench.other")
+        other = publishes_events("other.done", condition=self.others, delivery_mode="fast")(_never_run)
+        self.app.task(other, name="bench.other")
 
     def function(self) -> Callable[[], Any]:
         if self._declared is None:
@@ -120,6 +124,12 @@ class WithPlugin(PlainTask):
 
     def close(self) -> None:
         self.events.close()
+
+
+class WithFailures(WithPlugin):
+    """The plugin in an app in which something is due on a failure, too: it has to know when tasks begin."""
+
+    others = "failure"
 
 
 class WithReceiver(PlainTask):
@@ -136,11 +146,10 @@ class WithReceiver(PlainTask):
         self.tell(event_of(result))
 
 
-class WithIdleReceivers(PlainTask):
-    """The least that anything costs which listens to tasks: receivers, of the signals that the plugin needs, that do nothing."""
+class WithIdleReceiver(PlainTask):
+    """The least that anything costs which listens to successes: a receiver that does nothing."""
 
     def prepare(self) -> None:
-        signals.task_prerun.connect(_ignore, weak=False)
         signals.task_success.connect(_ignore, weak=False)
 
 
