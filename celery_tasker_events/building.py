@@ -10,7 +10,7 @@ from celery_tasker_events import values
 from celery_tasker_events.binding import BoundEvent
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.envelope import Envelope
-from celery_tasker_events.envelope.base import headers_of, timestamp
+from celery_tasker_events.envelope.base import headers_of, timestamp, workflow_group
 from celery_tasker_events.envelope.native import error_data
 from celery_tasker_events.errors import NotSerialisable
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, new_event_id
@@ -35,6 +35,18 @@ class Publication(NamedTuple):
     event_id: str | None = None
     idempotency_key: str | None = None
     confirmation: Confirmation | None = None
+
+    def fields(self, bound: BoundEvent) -> dict[str, Any]:
+        """The fields of a log line about one of its events, before that is made."""
+        outcome = self.outcome
+        return {
+            "event_id": self.event_id,
+            "event_name": bound.declaration.name,
+            "queue_name": bound.queue_name,
+            "task_uuid": outcome.task_uuid,
+            "correlation_id": outcome.correlation_id,
+            "namespace": bound.namespace,
+        }
 
 
 class Draft:
@@ -102,7 +114,7 @@ class Draft:
         if self.event is None:
             body, metadata = envelope.message_of_data(self._data), self._data["metadata"]
             if body is not None:
-                group = metadata["task_uuid"] or metadata["correlation_id"]
+                group = workflow_group(metadata["task_uuid"], metadata["correlation_id"])
                 return body, headers_of(metadata["idempotency_key"], group, traceparent)
         event = self.shown()
         return envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
@@ -140,15 +152,9 @@ class Draft:
 
     def fields(self) -> dict[str, Any]:
         """The fields of a log line about the event, as far as it is made."""
-        outcome, bound = self.outcome, self.bound
-        return {
-            "event_id": self._data.get("event_id") or self._publication.event_id or new_event_id(),
-            "event_name": bound.declaration.name,
-            "queue_name": bound.queue_name,
-            "task_uuid": outcome.task_uuid,
-            "correlation_id": outcome.correlation_id,
-            "namespace": bound.namespace,
-        }
+        fields = self._publication.fields(self.bound)
+        fields["event_id"] = self._data.get("event_id") or fields["event_id"] or new_event_id()
+        return fields
 
     def failure_fields(self) -> dict[str, Any]:
         """The same of an event that could not be made or handed on."""

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from celery_tasker_events.durable.spool.spool import SpooledEvent
 from celery_tasker_events.overflow import Overflow
@@ -226,7 +225,7 @@ class Dispatcher:
         try:
             self._publish(publication)
         except BaseException as error:  # nothing may end this thread: later events would be lost
-            extra = {**_fields(publication), **error_fields(error)}
+            extra = {**publication.fields(publication.events[-1]), **error_fields(error)}
             logger.exception("The dispatcher failed on the events of step %s", publication.outcome.step_uuid, extra=extra)
 
     def _take_all(self) -> list[_Item]:
@@ -255,7 +254,7 @@ class Dispatcher:
             if publication.confirmation is not None and bound.confirm:
                 publication.confirmation.settle(kept=False)
         if self._dropped:
-            self._dropped.add(reason, fields=lambda: dropped_fields(_fields(publication), reason))
+            self._dropped.add(reason, fields=lambda: dropped_fields(publication.fields(publication.events[-1]), reason))
 
     def drop_stored(self, event: SpooledEvent, reason: str) -> None:
         """As :meth:`drop`, of an event of which no more is known."""
@@ -269,16 +268,3 @@ def _part(publication: Publication, *, durable: bool) -> Publication | None:
     """The publication with its durable events alone, or with all others; None if it has no such event."""
     events = tuple(bound for bound in publication.events if bound.declaration.delivery_mode.reaches_pgmq is durable)
     return publication._replace(events=events) if events else None
-
-
-def _fields(publication: Publication) -> dict[str, Any]:
-    """What is known of a publication's events before they are made; of several, the last one's name."""
-    bound, outcome = publication.events[-1], publication.outcome
-    return {
-        "event_id": publication.event_id,
-        "event_name": bound.declaration.name,
-        "queue_name": bound.queue_name,
-        "task_uuid": outcome.task_uuid,
-        "correlation_id": outcome.correlation_id,
-        "namespace": bound.namespace,
-    }

@@ -15,7 +15,7 @@ from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import failure_fields, logger
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
-__all__ = ["BusPath", "DurablePath", "Outgoing", "Router"]
+__all__ = ["BusPath", "DurablePath", "Outgoing", "Router", "durable_message"]
 
 
 class Outgoing(Protocol):
@@ -23,6 +23,30 @@ class Outgoing(Protocol):
 
     def message(self, envelope: Envelope, traceparent: str | None) -> tuple[bytes, bytes]: ...
     def shown(self) -> DomainEvent: ...
+
+
+def durable_message(
+    event: Outgoing,
+    envelope: Envelope,
+    fields: Mapping[str, Any],
+    trail: Trail,
+    confirmation: Confirmation | None = None,
+    max_bytes: int | None = None,
+) -> DurableMessage:
+    """Return an event as it goes to its queue.
+
+    Args:
+        fields: Its log fields.
+        max_bytes: How large it may be, headers not counted; None: as large as it is.
+
+    Raises:
+        NotSerialisable: if a part of the event is not JSON data.
+        EventTooLarge: if it is larger than that.
+    """
+    body, headers = event.message(envelope, trail.traceparent)
+    message = DurableMessage(fields["queue_name"], body, headers, fields, confirmation=confirmation, trail=trail)
+    message.check_size(max_bytes)
+    return message
 
 
 class BusPath(Protocol):
@@ -73,9 +97,7 @@ class Router:
         if mode.reaches_pgmq:
             try:
                 # It is made before a subscriber can see the payload, and so before it could change it.
-                body, headers = event.message(self._envelope, trail.traceparent)
-                message = DurableMessage(fields["queue_name"], body, headers, fields, False, confirmation, trail)
-                message.check_size(self._max_event_bytes)
+                message = durable_message(event, self._envelope, fields, trail, confirmation, self._max_event_bytes)
             except PublishingError as error:
                 unfit = error
         if mode.reaches_bus:

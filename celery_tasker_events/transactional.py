@@ -12,6 +12,7 @@ from celery_tasker_events.durable.transaction import AsyncAdapter, SyncAdapter, 
 from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.reporting import Reporter
+from celery_tasker_events.router import durable_message
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import event_fields, logger
 from celery_tasker_events.telemetry.telemetry import Telemetry
@@ -83,7 +84,7 @@ class TransactionalPublisher:
         draft.stage, event = "serialise", draft.shown()
         fields = {**draft.fields(), "delivery_mode": MODE}
         trail = self._reporter.follow(draft, fields)
-        message = DurableMessage.of(event, self._envelope, trail.traceparent, self._max_event_bytes, fields=fields)
+        message = durable_message(draft, self._envelope, fields, trail, max_bytes=self._max_event_bytes)
         message.check_storable()
         draft.stage = MODE
         return event, message

@@ -64,7 +64,8 @@ class Mark:
             key = f"{event.metadata.idempotency_key or event.event_id}:{self.replay_id}"
             amended = form.amended(message, key, marks)
             said = None if headers is None else json.loads(headers)
-            kept = {"x-pgmq-group": workflow_group(event), **(said if isinstance(said, dict) else {})}
+            group = workflow_group(event.metadata.task_uuid, event.metadata.correlation_id)
+            kept = {"x-pgmq-group": group, **(said if isinstance(said, dict) else {})}
             with_marks = {**kept, "idempotency_key": key, **marks}
             return MarkedEvent(envelope.read(amended), queue, message_id, _text(amended), with_marks, _text(with_marks))
         except (ValueError, TypeError, OverflowError, RecursionError) as error:

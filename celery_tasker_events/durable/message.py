@@ -11,10 +11,8 @@ from celery_tasker_events.declaration import EventDeclaration
 from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.durable.letter import early_letter, letter_body, refused_letter, storable
 from celery_tasker_events.durable.spool.spool import SpoolRow, StoredRow
-from celery_tasker_events.envelope import Envelope
 from celery_tasker_events.errors import EventTooLarge, NotSerialisable
-from celery_tasker_events.event import DomainEvent, queue_name
-from celery_tasker_events.telemetry.log import event_fields
+from celery_tasker_events.event import queue_name
 from celery_tasker_events.telemetry.trail import NO_TRAIL, Trail
 
 __all__ = ["DurableMessage", "dead_letter_queue"]
@@ -38,32 +36,6 @@ class DurableMessage(NamedTuple):
     is_dead_letter: bool = False
     confirmation: Confirmation | None = None
     trail: Trail = NO_TRAIL
-
-    @classmethod
-    def of(
-        cls,
-        event: DomainEvent,
-        envelope: Envelope,
-        traceparent: str | None = None,
-        max_bytes: int | None = None,
-        *,
-        fields: Mapping[str, Any] | None = None,
-    ) -> DurableMessage:
-        """Return the message of an event.
-
-        Args:
-            traceparent: W3C trace context of its step, if there is one.
-            max_bytes: How large it may be, headers not counted; None: as large as it is.
-            fields: Its log fields, where they are made already.
-
-        Raises:
-            NotSerialisable: if a part of the event is not JSON data.
-            EventTooLarge: if it is larger than that.
-        """
-        body, headers = envelope.to_message(event, traceparent), envelope.headers(event, traceparent)
-        message = cls(event.queue_name, body, headers, fields or event_fields(event))
-        message.check_size(max_bytes)
-        return message
 
     def check_size(self, max_bytes: int | None) -> None:
         """Raise EventTooLarge where the message, headers not counted, is larger than that; None: it may be as large as it is."""

@@ -102,7 +102,9 @@ class Envelope(ABC):
         Args:
             traceparent: W3C trace context of the step, if it has one.
         """
-        return headers_of(event.metadata.idempotency_key, workflow_group(event), traceparent)
+        metadata = event.metadata
+        group = workflow_group(metadata.task_uuid, metadata.correlation_id)
+        return headers_of(metadata.idempotency_key, group, traceparent)
 
 
 def headers_of(idempotency_key: str, group: str, traceparent: str | None) -> bytes:
@@ -112,9 +114,9 @@ def headers_of(idempotency_key: str, group: str, traceparent: str | None) -> byt
     return values.encode(headers)
 
 
-def workflow_group(event: DomainEvent) -> str:
+def workflow_group(task_uuid: str | None, correlation_id: str) -> str:
     """Return what the events of one workflow have in common, and those of another have not."""
-    return event.metadata.task_uuid or event.metadata.correlation_id
+    return task_uuid or correlation_id
 
 
 def timestamp(moment: datetime.datetime) -> str:

@@ -59,7 +59,7 @@ class CloudEventsEnvelope(Envelope):
         # For filters and brokers: a consumer finds each of these a second time, in what follows.
         for attribute, hint in (
             ("subject", metadata.step_uuid),
-            ("partitionkey", workflow_group(event)),
+            ("partitionkey", workflow_group(event.metadata.task_uuid, event.metadata.correlation_id)),
             ("status", result.status),
             ("errortype", result.error and result.error.type),
             ("traceparent", traceparent),

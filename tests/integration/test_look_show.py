@@ -8,11 +8,10 @@ import uuid
 
 import click.testing
 import pytest
-from sending import event, send, send_raw, untouched
+from sending import event, message_of, send, send_raw, untouched
 
 from celery_tasker_events import envelope
 from celery_tasker_events.cli.main import main
-from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.event import StepError, new_event_id
 
@@ -64,7 +63,7 @@ def test_it_is_found_in_the_archive_of_any_namespace(dsn):
 
 def test_it_is_found_among_the_dead_letters(dsn):
     refused = event(payload="\0")
-    letter = DurableMessage.of(refused, envelope.by_name("native")).refused(ValueError("no NUL"))
+    letter = message_of(refused, envelope.by_name("native")).refused(ValueError("no NUL"))
     send_raw(dsn, letter.body.decode(), letter.queue)
 
     assert places(dsn, refused.event_id) == [("payments_domain_events_dlq", "queue")]

@@ -7,11 +7,10 @@ import json
 import click.testing
 import pytest
 from celery import Celery, chain, chord, group
-from sending import event, send, send_raw, untouched
+from sending import event, message_of, send, send_raw, untouched
 
 from celery_tasker_events import DomainEvents, envelope, publishes_events
 from celery_tasker_events.cli.main import main
-from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.pool import connect
 
 
@@ -79,7 +78,7 @@ def test_every_envelope_and_the_dead_letters_are_searched(dsn, name):
         event("payment.refused", "\0", after_ms=100),
         event("payment.mentions_it", "\0 order-1", correlation_id="order-2", after_ms=200),
     ):
-        letter = DurableMessage.of(refused, wire).refused(ValueError("no NUL"))
+        letter = message_of(refused, wire).refused(ValueError("no NUL"))
         send_raw(dsn, letter.body.decode(), letter.queue)
     letter = {
         "event_name": "payment.invalid",
@@ -96,7 +95,7 @@ def test_every_envelope_and_the_dead_letters_are_searched(dsn, name):
 def test_a_correlation_id_may_be_any_text(dsn):
     odd = 'a "quoted" \\ id, %s, {}, Grüße'
     send(dsn, event("payment.odd", correlation_id=odd))
-    refused = DurableMessage.of(event("payment.refused", "\0", correlation_id=odd, after_ms=1), envelope.by_name("native"))
+    refused = message_of(event("payment.refused", "\0", correlation_id=odd, after_ms=1), envelope.by_name("native"))
     send_raw(dsn, refused.refused(ValueError()).body.decode(), "payments_domain_events_dlq")
 
     assert story(dsn, odd) == ["payment.odd", "payment.refused"]

@@ -9,9 +9,11 @@ from typing import Any
 import psycopg
 
 from celery_tasker_events import envelope
+from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import create_queues
 from celery_tasker_events.event import DomainEvent, EventMetadata, ExecutionResult, StepError, new_event_id, queue_name
+from celery_tasker_events.telemetry.log import event_fields
 
 BEGAN = datetime.datetime(2026, 1, 1, 10, 0, 0, tzinfo=datetime.timezone.utc)
 
@@ -58,6 +60,12 @@ def send(dsn: str, *events: DomainEvent, envelope_name: str = "native", archive:
             for event_, msg_id in zip(events, ids, strict=True):
                 connection.execute("select pgmq.archive(%s, %s::bigint)", [event_.queue_name, msg_id])
     return ids
+
+
+def message_of(event: DomainEvent, wire: envelope.Envelope, traceparent: str | None = None) -> DurableMessage:
+    """What the durable path sends of an event."""
+    body, headers = wire.to_message(event, traceparent), wire.headers(event, traceparent)
+    return DurableMessage(event.queue_name, body, headers, event_fields(event))
 
 
 def send_raw(dsn: str, message: str | None, queue: str = queue_name("payments")) -> int:

@@ -18,6 +18,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sending import message_of
 
 import celery_tasker_events
 from celery_tasker_events import envelope, values
@@ -200,7 +201,7 @@ def test_what_is_no_domain_event_is_not_recognised_and_told_apart_clearly(messag
 def test_a_dead_letter_is_no_domain_event(wire: Envelope) -> None:
     declaration = make_bound().declaration
     early = DurableMessage.dead_letter(declaration, "payments", "schema", ValueError("bad"), "{}", {"event_id": "1"})
-    late = DurableMessage.of(FAILED, wire).refused(ValueError("bad"))
+    late = message_of(FAILED, wire).refused(ValueError("bad"))
 
     assert [envelope.recognise(values.decode(letter.body)) for letter in (early, late)] == [None, None]
 
@@ -226,7 +227,7 @@ def test_an_event_outside_of_any_workflow_is_grouped_by_its_correlation_id(wire:
 
 @all_envelopes
 def test_a_durable_message_is_in_the_envelope_that_it_is_given(wire: Envelope) -> None:
-    message = DurableMessage.of(FAILED, wire, TRACEPARENT)
+    message = message_of(FAILED, wire, TRACEPARENT)
 
     assert message.body == wire.to_message(FAILED, TRACEPARENT)
     assert message.headers == wire.headers(FAILED, TRACEPARENT)

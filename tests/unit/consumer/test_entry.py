@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sending import message_of
 
 from celery_tasker_events import envelope, values
 from celery_tasker_events.consumer.entry import Entry, Outline
@@ -89,7 +90,7 @@ def test_the_dead_letter_of_an_event_that_could_not_be_built_says_why() -> None:
 @pytest.mark.parametrize("name", envelope.NAMES)
 def test_the_dead_letter_of_a_message_that_postgres_refused_says_what_the_message_says(name: str) -> None:
     event = make_event(payload={"text": "\0"})
-    letter = DurableMessage.of(event, envelope.by_name(name)).refused(ValueError("no NUL"))
+    letter = message_of(event, envelope.by_name(name)).refused(ValueError("no NUL"))
 
     outline = entry_of(letter.body.decode(), letter.queue).outline
 

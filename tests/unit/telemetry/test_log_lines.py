@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from celery import Celery
+from sending import message_of
 from worker_process import wait_until
 
 from celery_tasker_events import DomainEvents, publishes_events
@@ -17,7 +18,6 @@ from celery_tasker_events import envelope as envelopes
 from celery_tasker_events.bus.bus import InProcessBus
 from celery_tasker_events.bus.registry import SubscriberRegistry
 from celery_tasker_events.dispatcher import Dispatcher
-from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.writer import DurableWriter
 from celery_tasker_events.event import DomainEvent
 from celery_tasker_events.pipeline import Pipeline, Publication
@@ -158,7 +158,7 @@ def unreachable() -> Any:
 
 def test_an_event_that_postgres_never_got(line: Callable[[str], dict[str, Any]], caplog: pytest.LogCaptureFixture) -> None:
     writer = DurableWriter(unreachable, 10, Counters(), log_dropped=True)
-    writer.send(DurableMessage.of(make_event(), envelopes.by_name("native")))
+    writer.send(message_of(make_event(), envelopes.by_name("native")))
     wait_until(lambda: "wait in memory" in caplog.text, "the outage is told")
 
     assert not writer.close(0)
@@ -173,7 +173,7 @@ def test_a_durable_event_that_comes_too_late(line: Callable[[str], dict[str, Any
     writer = DurableWriter(unreachable, 10, Counters(), log_dropped=True)
     assert writer.close(0)
 
-    writer.send(DurableMessage.of(make_event(), envelopes.by_name("native")))
+    writer.send(message_of(make_event(), envelopes.by_name("native")))
 
     has_all_fields(line("durable events dropped"), "closed", "Dropped")
 
