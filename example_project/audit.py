@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ class Audit:
         # Durable events come at least once: a consumer tells a repeated one by its id.
         distinct = {message["event_id"]: message for message in consumed}
         counted = [json.loads(line) for line in counts_file.read_text().splitlines()]
+        # Each process notes its own events in their order; those of one order come from several.
+        counted.sort(key=lambda line: datetime.datetime.fromisoformat(line["fired_at"]))
         return cls(payments, counted, list(distinct.values()))
 
     def durable_events(self, payment: Payment) -> Counter[str]:

@@ -29,6 +29,11 @@ def count_event(event: DomainEvent) -> None:
     Each process of the worker has its own memory, so what a process counts is noted in a file that all share: short
     lines that are appended whole do not mix. A real shop would increment a counter of its metrics system here.
     """
-    line = {"event_name": event.event_name, "task_uuid": event.metadata.task_uuid, "process": os.getpid()}
+    line = {
+        "event_name": event.event_name,
+        "task_uuid": event.metadata.task_uuid,
+        "fired_at": event.metadata.fired_at.isoformat(),
+        "process": os.getpid(),
+    }
     with COUNTS_FILE.open("a") as file:
         file.write(json.dumps(line) + "\n")
