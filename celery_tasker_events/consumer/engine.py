@@ -6,7 +6,6 @@ Postgres is there. Whoever handles messages takes them from memory and hands bac
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from collections.abc import Iterable
 import psycopg
 from psycopg import errors
 
+from celery_tasker_events import chance
 from celery_tasker_events.consumer.delivery import Message
 from celery_tasker_events.consumer.idempotency import IdempotencyStore
 from celery_tasker_events.consumer.lease import Leases
@@ -160,7 +160,7 @@ class Engine:
                         self._work(connection)
                 except (psycopg.Error, DatabaseNotReady, ConfigurationError) as error:
                     self._tell_down(error)
-                    self._sleep(backoff * random.uniform(0.5, 1.0))
+                    self._sleep(backoff * chance.between(0.5, 1.0))
                     backoff = min(backoff * 2, LAST_BACKOFF)
         except BaseException as error:
             self.error = error

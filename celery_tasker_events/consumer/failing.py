@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import math
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from celery_tasker_events import chance
 from celery_tasker_events.consumer.delivery import Message
 from celery_tasker_events.envelope.base import timestamp
 from celery_tasker_events.errors import ConfigurationError, TaskerEventsError
@@ -64,7 +64,7 @@ class ExponentialBackoff:
     def __call__(self, attempt: int) -> float:
         # No float is great enough for every attempt.
         wait = self.longest if attempt > 1000 else min(self.longest, self.first * self.factor ** (attempt - 1))
-        return wait * random.uniform(0.5, 1.0)
+        return wait * chance.between(0.5, 1.0)
 
 
 def seconds_to_wait(error: BaseException, attempt: int, backoff: Backoff) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from celery_tasker_events import chance
 from celery_tasker_events.bus.pattern import Pattern
 from celery_tasker_events.consumer.delivery import Delivery, Message, Unreadable, open_message
 from celery_tasker_events.consumer.engine import Engine
@@ -222,7 +222,7 @@ class Forwarding:
 
     def _wait(self, error: TargetUnavailable) -> None:
         self._outage.begins(error)
-        seconds = _until(error, self._backoff * random.uniform(0.5, 1.0))
+        seconds = _until(error, self._backoff * chance.between(0.5, 1.0))
         self._backoff = min(self._backoff * 2, LAST_BACKOFF)
         self._engine.stopping.wait(seconds)
 

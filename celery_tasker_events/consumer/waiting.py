@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ import psycopg
 from psycopg import errors
 from psycopg import sql as composing
 
+from celery_tasker_events import chance
 from celery_tasker_events.consumer import sql
 from celery_tasker_events.durable.pool import connect
 from celery_tasker_events.durable.queues import Connection
@@ -80,7 +80,7 @@ class Waiting:
                 heapq.heappop(self._due)
                 due = True
         if due:
-            self._next_poll = now + self._interval() * random.uniform(0.8, 1.2)
+            self._next_poll = now + self._interval() * chance.between(0.8, 1.2)
         return due
 
     def next_look(self) -> float:
@@ -162,7 +162,7 @@ class _Listener:
                 logger.debug("Listening for new messages ended: %s", error, extra=error_fields(error))
             finally:
                 self.is_listening = False
-            self._stopping.wait(random.uniform(0.5, 1.5))
+            self._stopping.wait(chance.between(0.5, 1.5))
 
     def _listen(self, connection: Connection) -> None:
         for channel in self._throttles:

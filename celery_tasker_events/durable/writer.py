@@ -14,7 +14,6 @@ the disk can't be used either, messages wait in memory.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from typing import Any
 
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from celery_tasker_events import chance
 from celery_tasker_events.durable.backlog import Backlog
 from celery_tasker_events.durable.committing import Committer, Unavailable, settle
 from celery_tasker_events.durable.message import DurableMessage
@@ -395,5 +395,5 @@ def _backoffs() -> Iterator[float]:
     """Seconds to wait after each failure in a row, with jitter."""
     backoff = FIRST_BACKOFF
     while True:
-        yield backoff * random.uniform(0.5, 1.0)
+        yield backoff * chance.between(0.5, 1.0)
         backoff = min(backoff * 2, LAST_BACKOFF)

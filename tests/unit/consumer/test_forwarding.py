@@ -43,7 +43,7 @@ def test_a_target_that_is_unavailable_is_asked_again_after_the_backoff_or_later_
 
     waited: list[float | None] = []
     monkeypatch.setattr("celery_tasker_events.consumer.forwarding.FIRST_BACKOFF", 7)
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    monkeypatch.setattr("celery_tasker_events.chance.between", lambda low, high: high)
     engine = SimpleNamespace(stopping=Stopping())
     forwarding = Forwarding(engine, target_for("stdout:"), verdicts(), Outage("stdout:"), may_wait=True)
 
