@@ -72,6 +72,19 @@ class BoundStep:
         """The events of an outcome; in a shared step those of the call's workflow, or only the decorators' without one."""
         return self._by_workflow.get(workflow, self._by_outcome)[kind]
 
+    def repeated(self) -> list[BoundEvent]:
+        """Return what is due together with another event of its name and namespace: both would have one idempotency key."""
+        found: dict[tuple[str, str], BoundEvent] = {}
+        for by_outcome in (self._by_outcome, *self._by_workflow.values()):
+            for events in by_outcome.values():
+                seen: set[tuple[str, str]] = set()
+                for event in events:
+                    known_by = event.declaration.name, event.namespace
+                    if known_by in seen:
+                        found[known_by] = event
+                    seen.add(known_by)
+        return list(found.values())
+
 
 def _by_outcome(events: Iterable[BoundEvent]) -> ByOutcome:
     events = tuple(events)

@@ -190,7 +190,9 @@ class Catalog:
         if not events:
             return EMPTY
         own = self._classes(getattr(task, "tasker_events_retryable", ()), f"task {task.name}: tasker_events_retryable")
-        return BoundStep(events, self._retryable + own)
+        step = BoundStep(events, self._retryable + own)
+        self.problems.extend(_repeated_problem(task.name, event) for event in step.repeated())
+        return step
 
     def _bind_template(self, template: TaskTemplate) -> None:
         for declared in template.events:
@@ -303,6 +305,15 @@ def _shared_warning(name: str, step: BoundStep) -> Problem:
         f"events.workflow({step.workflows[0]!r}) or another of them, else only its decorators' events are published"
     )
     return Problem(message, f"task {name}")
+
+
+def _repeated_problem(task_name: str, event: BoundEvent) -> Problem:
+    name = event.declaration.name
+    message = (
+        f"event {name!r} is due twice on one outcome, in namespace {event.namespace!r}: who gets both takes the second for a "
+        "repetition of the first. Give one of them another name, or conditions of which only one is met"
+    )
+    return Problem(message, f"task {task_name}")
 
 
 def _declared_on_shared(app: Celery, task: Task) -> Iterator[EventDeclaration]:

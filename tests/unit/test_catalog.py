@@ -301,3 +301,37 @@ def test_a_decorators_event_is_named_after_the_function_and_has_the_settings_nam
         ("process_payment", "refunds"),
     ]
     assert events.catalog.durable_namespaces() == {"payments"}
+
+
+# What would be taken for a repetition
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [({}, {"condition": "always"}), ({"condition": "failure"}, {"condition": "permanent_failure"}), ({}, {"version": "2.0"})],
+)
+def test_two_events_of_one_name_on_one_outcome_are_told(shop: Shop, first: dict[str, Any], second: dict[str, Any]) -> None:
+    app, events = shop
+
+    @app.task(name="shop.pay")
+    @publishes_events("payment.processed", **first)
+    @publishes_events("payment.processed", **second)
+    def pay() -> None: ...
+
+    [problem] = events.catalog.problems
+    assert str(problem) == (
+        "task shop.pay: event 'payment.processed' is due twice on one outcome, in namespace 'default': who gets both takes the "
+        "second for a repetition of the first. Give one of them another name, or conditions of which only one is met"
+    )
+
+
+def test_one_name_on_two_outcomes_or_in_two_namespaces_is_right(shop: Shop) -> None:
+    app, events = shop
+
+    @app.task(name="shop.pay")
+    @publishes_events("payment.ended")
+    @publishes_events("payment.ended", condition="permanent_failure", version="2.0")
+    @publishes_events("payment.ended", namespace="audit")
+    def pay() -> None: ...
+
+    assert events.catalog.problems == []
