@@ -8,11 +8,11 @@ as soon as its last word is read. Delivered to another thread the signal kills i
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
 
 __all__ = ["Sleep", "join_thread", "start_thread", "unsignalled"]
 
@@ -20,14 +20,16 @@ _SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal
 
 
 class Sleep:
-    """Where one thread waits until another ends its sleep; both hold the lock. It does in C what a condition does in Python,
-    which is slow after a pause, when no cache holds it.
+    """Where one thread waits until another ends its sleep; both hold the lock. It may wake up without cause.
+
+    It does in C what a condition does in Python, which is slow after a pause, when no cache holds it.
     """
 
     def __init__(self, lock: threading.Condition) -> None:
         self._lock = lock
         self._goes_on = False
-        self._ended: SimpleQueue[None] = SimpleQueue()
+        # Not imported by its name: what is patched for greenlets may be patched only after this file was loaded.
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def begin(self) -> None:
         """Sleep, without the lock."""
@@ -41,8 +43,9 @@ class Sleep:
     def end(self) -> None:
         """Wake the thread if it sleeps."""
         if self._goes_on:
-            self._goes_on = False
+            # First, as a signal's handler may raise in between: to wake up once too often does no harm.
             self._ended.put(None)
+            self._goes_on = False
 
 
 def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
