@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import tracemalloc
 from pathlib import Path
 
 import orjson
@@ -12,6 +13,7 @@ import pytest
 from queues import messages
 from worker_process import wait_until
 
+from celery_tasker_events.durable.committing import Committer
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.pool import make_pool
 from celery_tasker_events.durable.writer import DurableWriter
@@ -150,3 +152,21 @@ def blocked_by(thread: threading.Thread) -> set[int]:
     status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
     [mask] = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk")]
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
+def test_what_is_committed_is_kept_no_longer(dsn):
+    committer = Committer(lambda: make_pool(dsn), Counters())
+
+    tracemalloc.start()
+    try:
+        committer.commit([message(0)])
+        before, _ = tracemalloc.get_traced_memory()
+        committer.commit([message(1, text="x" * 4_000_000)])
+        committer.commit([message(2, text="x" * 1_000_000), message(3, text="x" * 1_000_000)])
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        committer.close()
+
+    assert after - before < 500_000
+    assert numbers(dsn) == [0, 1, 2, 3]
