@@ -73,16 +73,22 @@ class BoundStep:
         return self._by_workflow.get(workflow, self._by_outcome)[kind]
 
     def repeated(self) -> list[BoundEvent]:
-        """Return what is due together with another event of its name and namespace: both would have one idempotency key."""
+        """Return what is due together with another event of its name and namespace, on the same path: both would have one
+        idempotency key. What has a custom publisher is left out, as that may publish one or the other.
+        """
         found: dict[tuple[str, str], BoundEvent] = {}
         for by_outcome in (self._by_outcome, *self._by_workflow.values()):
             for events in by_outcome.values():
-                seen: set[tuple[str, str]] = set()
+                seen: set[tuple[str, str, str]] = set()
                 for event in events:
-                    known_by = event.declaration.name, event.namespace
-                    if known_by in seen:
-                        found[known_by] = event
-                    seen.add(known_by)
+                    if event.declaration.publisher is not None:
+                        continue
+                    name, mode = event.declaration.name, event.declaration.delivery_mode
+                    paths = (("pgmq", mode.reaches_pgmq), ("bus", mode.reaches_bus))
+                    ways = {(name, event.namespace, path) for path, is_taken in paths if is_taken}
+                    if ways & seen:
+                        found[name, event.namespace] = event
+                    seen |= ways
         return list(found.values())
 
 
