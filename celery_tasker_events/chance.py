@@ -6,8 +6,8 @@ import random
 
 __all__ = ["between"]
 
-# Not the one that all share: a task that has seeded that gets the numbers that it expects. It has no state, so forked
-# children do not wait alike.
+# Not the one that all share: a task that has seeded that gets the numbers that it expects, however often we wait. It has no
+# state, so forked children do not wait alike.
 _random = random.SystemRandom()
 
 

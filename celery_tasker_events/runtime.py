@@ -262,14 +262,16 @@ class Runtime:
 
     def _prepare(self, publication: Publication) -> None:
         """Start on the caller's thread what the publication needs: once the interpreter ends, Python 3.12 starts no thread."""
-        modes = [event.declaration.delivery_mode for event in publication.events]
-        for event, mode in zip(publication.events, modes, strict=True):
+        reaches_bus = False
+        for event in publication.events:
+            mode = event.declaration.delivery_mode
             if mode.reaches_pgmq:
                 self._durable.prepare(event.namespace)
             if mode.reaches_bus:
                 self._bus.prepare(event.declaration.name)
+                reaches_bus = True
         # Each step's events are one tuple for good; what is published by hand comes in a new one each time.
-        if publication.event_id is None and (self._bus.started or not any(mode.reaches_bus for mode in modes)):
+        if publication.event_id is None and (self._bus.started or not reaches_bus):
             self._prepared[id(publication.events)] = publication.events
 
 
