@@ -211,7 +211,7 @@ def publishes_events(declaration: str | Mapping[str, Any] | Sequence[Mapping[str
 class StartListener(Protocol):
     """Can be told when steps begin."""
 
-    def heed_starts(self) -> None: ...
+    def heed(self) -> None: ...
 
 
 class Decorated:
@@ -233,7 +233,7 @@ class Decorated:
         if not self.needs_starts and any(declaration.needs_start for declaration in declarations):
             self.needs_starts = True
             for listener in list(self._listeners):
-                listener.heed_starts()
+                listener.heed()
 
 
 decorated = Decorated()

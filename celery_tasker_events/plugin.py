@@ -143,7 +143,7 @@ class DomainEvents(PublishesByHand, SendsWorkflows):
         problems = register_all(self._publishers, settings.publishers)
         if problems:
             raise ConfigurationError([Problem(problem, "tasker_events_publishers") for problem in problems])
-        catalog = Catalog(self.app, settings, self._publishers, self._declared, self._lock, self._receiver.heed_starts)
+        catalog = Catalog(self.app, settings, self._publishers, self._declared, self._lock, self._heed_starts)
         if settings.apply_step_options:
             options = TaskOptions(self.app.tasks, catalog.templates)
             catalog.problems += options.problems
@@ -253,6 +253,9 @@ class DomainEvents(PublishesByHand, SendsWorkflows):
             self._declared.append(declaration)
             if self._catalog is not None:
                 self._catalog.declare(declaration)
+
+    def _heed_starts(self) -> None:
+        self._receiver.starts.heed()
 
     # What the signals call.
 

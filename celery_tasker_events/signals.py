@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-import celery
 from celery import current_task, signals
 from celery.app.task import Context
 from celery.exceptions import Retry, TaskRevokedError
@@ -26,11 +25,12 @@ from celery_tasker_events.durable.confirmation import Confirmation
 from celery_tasker_events.outcome import STARTED_AT, OutcomeKind, Snapshot, StepOutcome, error_of, observe
 from celery_tasker_events.propagation import hand_on, workflow_of
 from celery_tasker_events.running import running_step
+from celery_tasker_events.starts import Starts, StartsPlugin
 from celery_tasker_events.telemetry.log import RateLimitedWarning, current_error_fields, logger
 from celery_tasker_events.worker_step import WorkersPlugin, worker_step
 
 if TYPE_CHECKING:
-    from celery import Celery, Task
+    from celery import Task
 
 __all__ = ["Plugin", "SignalReceiver"]
 
@@ -41,18 +41,12 @@ _CALLING_MANY = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 _SURVIVED = {os_signals.SIGUSR1, os_signals.SIGINT}
 
 
-#: Since then ``task_success`` tells how long the task ran.
-_TELLS_RUNTIME = celery.VERSION >= (5, 7)
-
-
-class Plugin(WorkersPlugin, Protocol):
+class Plugin(StartsPlugin, WorkersPlugin, Protocol):
     """What the signals need of the plugin."""
 
-    app: Celery
     known_steps: dict[int, tuple[Task, BoundStep]]
 
     def step(self, task: Task) -> BoundStep: ...
-    def needs_starts(self) -> bool: ...
     def put(self, publication: Publication) -> bool: ...
     def stop_metrics(self) -> None: ...
     def adopt(self) -> None: ...
@@ -66,7 +60,7 @@ class SignalReceiver:
     def __init__(self, plugin: Plugin) -> None:
         self._find_plugin = weakref.ref(plugin)
         self._receivers: list[Callable[..., None]] = []
-        self._heeds_starts = self._heeds_postrun = False
+        self._heeds_postrun = False
         # A hard time limit and a spurious kill_job error tell the same failure twice; the last ones are remembered.
         self._told: OrderedDict[str, set[tuple[Any, ...]]] = OrderedDict()
         # What the worker's main process has received and not finished: where it tells an outcome, this has the ids.
@@ -101,8 +95,11 @@ class SignalReceiver:
         )
         for signal, receiver in receivers:
             self._connect(signal, receiver)
-        self.heed_starts()
-        decorated.tell(self)
+        self.starts = Starts(
+            lambda: self._connect(signals.task_prerun, self.on_prerun),
+            lambda: signals.task_prerun.disconnect(dispatch_uid=self._uid_of(self.on_prerun)),
+        )
+        decorated.tell(self.starts)
         atexit.register(self.on_exit)
         weakref.finalize(plugin, self._forget).atexit = False
         plugin.app.steps["worker"].add(worker_step(self._find_plugin))
@@ -113,20 +110,6 @@ class SignalReceiver:
         receiver = functools.update_wrapper(functools.partial(method), method)
         self._receivers.append(receiver)
         signal.connect(receiver, weak=True, dispatch_uid=self._uid_of(method))
-
-    def heed_starts(self) -> None:
-        """Be told when steps begin: all that Celery does not tell itself of how long they ran needs it."""
-        if not self._heeds_starts:
-            self._heeds_starts = True
-            self._connect(signals.task_prerun, self.on_prerun)
-
-    def _review_starts(self) -> None:
-        # Half of what a task without events pays is this signal.
-        if _TELLS_RUNTIME and self._heeds_starts and not self._plugin.needs_starts():
-            signals.task_prerun.disconnect(dispatch_uid=self._uid_of(self.on_prerun))
-            self._heeds_starts = False
-            if self._plugin.needs_starts():  # another thread has come to need it meanwhile
-                self.heed_starts()
 
     def _uid_of(self, method: Callable[..., None]) -> tuple[int, str]:
         return id(self), method.__name__
@@ -164,22 +147,23 @@ class SignalReceiver:
                 request = sender.request
                 self._told.pop(request.id, None)
                 setattr(request, STARTED_AT, time.monotonic())
-                if request.is_eager and not self._heeds_postrun:
-                    # Only now, as a worker has no need of it.
-                    self._heeds_postrun = True
-                    self._connect(signals.task_postrun, self.on_postrun)
+                if request.is_eager:
+                    self._prepare_eager()
         except Exception:
             logger.warning("Could not note when task %r began", sender, exc_info=True, extra=current_error_fields())
 
     def on_success(self, sender: Any = None, result: Any = None, runtime: float | None = None, **_: Any) -> None:
         try:
             step = self._events(sender)
+            if self.starts.are_in_question:
+                self.starts.review(self._plugin, sender)
             if step is None:
-                self._tell_called_many(sender)
+                if getattr(sender, "name", None) in _CALLING_MANY:
+                    self._tell_called_many(sender, sender.request.args, sender.request.kwargs)
                 return
             request = sender.request
-            if request.is_eager:
-                running_step()
+            if request.is_eager and not self.starts.are_heeded:
+                self._prepare_eager()
             events = self._due(step, OutcomeKind.SUCCESS, sender, request)
             if not events:
                 return
@@ -208,7 +192,8 @@ class SignalReceiver:
         try:
             step = self._events(sender)
             if step is None:
-                self._tell_called_many(sender)
+                if getattr(sender, "name", None) in _CALLING_MANY:
+                    self._tell_called_many(sender, args, kwargs)
             elif task_id is not None:
                 kind = OutcomeKind.RETRYABLE_FAILURE if isinstance(exception, step.retryable) else OutcomeKind.PERMANENT_FAILURE
                 request = self._request_of(sender, task_id)
@@ -276,14 +261,19 @@ class SignalReceiver:
         except Exception:
             logger.warning("Draining domain events failed", exc_info=True, extra=current_error_fields())
 
-    def _tell_called_many(self, caller: Any) -> None:
-        if getattr(caller, "name", None) not in _CALLING_MANY:
-            return
-        request = caller.request
-        name = dict((request.kwargs or {}).get("task") or request.args[0]).get("task")
-        called = caller.app.tasks.get(name)
-        if called is not None and self._plugin.step(called).events:
-            self._called_many.add(caller.name, name)
+    def _prepare_eager(self) -> None:
+        running_step()
+        self.starts.heed()
+        if not self._heeds_postrun:
+            # Only now, as a worker has no need of it.
+            self._heeds_postrun = True
+            self._connect(signals.task_postrun, self.on_postrun)
+
+    def _tell_called_many(self, caller: Task, args: Any, kwargs: Any) -> None:
+        signature = (kwargs or {}).get("task") or next(iter(args or ()), None)
+        called = caller.app.tasks.get(dict(signature or {}).get("task"))
+        if called is not None and self._events(called) is not None:
+            self._called_many.add(caller.name, called.name)
 
     def _failed(
         self,
@@ -326,7 +316,6 @@ class SignalReceiver:
             if task.app is not plugin.app:
                 return None
             known = plugin.known_steps[id(task)] = task, plugin.step(task)
-            self._review_starts()
         step = known[1]
         return step if step.events else None
 

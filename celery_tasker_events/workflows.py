@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from celery import current_task
+
 from celery_tasker_events.catalog import Catalog
 from celery_tasker_events.errors import did_you_mean
 from celery_tasker_events.propagation import sending
@@ -35,6 +37,9 @@ class SendsWorkflows(ABC):
     @abstractmethod
     def catalog(self) -> Catalog: ...
 
+    @abstractmethod
+    def _heed_starts(self) -> None: ...
+
     @contextlib.contextmanager
     def workflow(self, name: str, *, correlation_id: str | None = None) -> Iterator[None]:
         """Tell every task that is sent inside the ``with`` block, and all that those send, which template it belongs to.
@@ -46,6 +51,7 @@ class SendsWorkflows(ABC):
         known = self.catalog.workflows()
         if known and name not in known:
             logger.warning("No task template is named %r.%s", name, did_you_mean(name, known))
+        self._heed_starts_inside_of_a_task()
         with sending(workflow=name, correlation_id=correlation_id):
             yield
 
@@ -87,5 +93,11 @@ class SendsWorkflows(ABC):
     @contextlib.contextmanager
     def correlation(self, correlation_id: str) -> Iterator[None]:
         """Give every task that is sent inside the ``with`` block, and all that those send, this correlation id."""
+        self._heed_starts_inside_of_a_task()
         with sending(correlation_id=correlation_id):
             yield
+
+    def _heed_starts_inside_of_a_task(self) -> None:
+        # A step that runs eagerly in the block gets at its start what the block gives, and at its end it would be another one's.
+        if current_task:
+            self._heed_starts()

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from celery import Celery, Task, chain, chord
-from celery.exceptions import Retry
+from celery import Celery, Task, chain, chord, signals
+from celery.exceptions import Retry, TimeLimitExceeded
 
 from celery_tasker_events import DomainEvent, DomainEvents, publishes_events
 
@@ -43,6 +43,10 @@ class Heard:
 
     def of(self, field: str) -> set[str]:
         return {getattr(event.metadata, field) for event in self.events}
+
+
+def identity(number: int) -> int:
+    return number
 
 
 def told(app: Celery, function: Callable[..., Any], **options: Any) -> Task:
@@ -198,14 +202,72 @@ def test_a_task_that_calls_itself_like_a_function_is_one_step(shop: Shop) -> Non
     assert len(heard.of("idempotency_key")) == 9
 
 
+@pytest.mark.parametrize("throw", [False, True])
+def test_a_failing_step_inside_of_another_belongs_to_its_workflow(shop: Shop, *, throw: bool) -> None:
+    app, events = shop
+    heard = Heard(events)
+
+    def fail() -> None:
+        raise KeyError("gone")
+
+    inner = told(app, fail, name="shop.inner")
+
+    @app.task(name="shop.outer", shared=False)
+    def outer() -> None:
+        with contextlib.suppress(KeyError):
+            inner.apply(throw=throw)
+
+    outer.apply(task_id="outer-1", headers={"tasker_correlation_id": "order-1"})
+
+    assert heard.ends == ["permanent_failure"]
+    assert (heard.of("correlation_id"), heard.of("task_uuid")) == ({"order-1"}, {"outer-1"})
+
+
 def test_what_map_calls_has_no_outcome_and_a_warning_says_so(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     app, events = shop
     heard = Heard(events)
 
-    def step(number: int) -> int:
-        return number
-
-    assert told(app, step, name="shop.step").map([1, 2]).apply().get() == [1, 2]
+    assert told(app, identity, name="shop.step").map([1, 2]).apply().get() == [1, 2]
 
     assert heard.ends == []
     assert "celery.map called task shop.step, which has events" in caplog.text
+
+
+def test_a_map_that_fails_is_told_of_too(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    app, _ = shop
+
+    def fail(number: int) -> None:
+        raise KeyError(number)
+
+    told(app, fail, name="shop.step").map([1, 2]).apply()
+
+    assert "celery.map called task shop.step, which has events" in caplog.text
+
+
+def test_a_map_that_its_time_limit_ended_is_no_error_of_ours(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    app, _ = shop
+    step = told(app, identity, name="shop.step")
+    app.finalize()
+    arguments = {"task": dict(step.s(1)), "it": [[1]]}
+
+    # As the worker's main process tells it, where no request is the current one.
+    for kwargs in (arguments, {}):
+        task, error = app.tasks["celery.starmap"], TimeLimitExceeded(3)
+        signals.task_failure.send(sender=task, task_id="map-1", exception=error, args=[], kwargs=kwargs, einfo=None)
+
+    assert "could not be published" not in caplog.text
+    assert "celery.starmap called task shop.step" in caplog.text
+
+
+def test_a_map_over_another_apps_task_is_not_ours_to_look_at(new_shop: NewShop) -> None:
+    app, events = new_shop()
+    heard = Heard(events)
+    other = Celery("other", broker="memory://", set_as_current=False)
+    others = other.task(name="shop.late", shared=False)(identity)
+    told(app, identity, name="shop.first").apply(args=[1])
+    other.finalize()
+    other.tasks["celery.map"].apply(kwargs={"task": dict(others.s()), "it": [1]})
+
+    told(app, identity, name="shop.late").apply(args=[1])
+
+    assert heard.ends == ["success", "success"]

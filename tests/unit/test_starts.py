@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import celery
 import pytest
 from celery import Celery, signals
+from celery.app.trace import build_tracer
 
 from celery_tasker_events import DomainEvent, DomainEvents, publishes_events
 
@@ -43,9 +46,10 @@ class Bench:
         declared = publishes_events("step.succeeded", delivery_mode="fast")
         self.app.task(name="shop.step", shared=False)(declared(do_nothing))
 
-    def run(self, name: str = "shop.step") -> None:
-        # That it fails is no error: an eager call passes it on to its caller.
-        self.app.tasks[name].apply()
+    def run(self, name: str = "shop.step", *args: Any) -> None:
+        """Run a task as a worker does."""
+        task_id = uuid.uuid4().hex
+        build_tracer(name, self.app.tasks[name], app=self.app)(task_id, args, {}, {"id": task_id, "delivery_info": {}})
 
     def notes_starts(self) -> bool:
         """Whether Celery tells the plugin when a task begins."""
@@ -149,29 +153,47 @@ def test_from_the_first_event_on_that_is_published_by_hand_they_are_noted(bench:
 
     bench.run()
     bench.run("shop.noting")
-    bench.app.tasks["shop.noting"].apply(args=["second.noted"])
+    bench.run("shop.noting", "second.noted")
 
     heard = bench.heard()
     assert heard["first.noted"] is None
     assert (heard["second.noted"] or 0) > 0
 
 
-def test_what_flows_to_an_eager_step_flows_all_the_same(bench: Bench) -> None:
-    declared = publishes_events("inner.done", delivery_mode="fast")
+def test_a_process_that_runs_tasks_eagerly_notes_their_starts(bench: Bench) -> None:
+    bench.run()
+    assert not bench.notes_starts()
 
+    bench.app.tasks["shop.step"].apply()
+    bench.run()
+
+    assert bench.notes_starts()
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_what_flows_to_an_eager_step_flows_all_the_same(bench: Bench, *, ignored: bool) -> None:
     @bench.app.task(name="shop.inner", shared=False)
-    @declared
+    @publishes_events("inner.done", delivery_mode="fast")
     def inner() -> None: ...
 
     @bench.app.task(name="shop.outer", shared=False)
+    @publishes_events("outer.done", delivery_mode="fast")
     def outer() -> None:
+        with bench.events.correlation("order-2"):
+            inner.apply()
         inner.apply()
 
-    bench.run()
-    assert not bench.notes_starts()
-    with bench.events.correlation("order-1"):
-        bench.app.tasks["shop.outer"].apply(task_id="outer-1")
+    @bench.app.task(name="shop.caller", shared=False)
+    def call() -> None:
+        with bench.events.correlation("order-1"):
+            outer.apply()
+
+    if ignored:
+        bench.run()
+    bench.got.clear()
+    bench.run("shop.caller")
 
     assert bench.events.drain(LONG)
-    done = bench.got[-1]
-    assert (done.metadata.correlation_id, done.metadata.task_uuid) == ("order-1", "outer-1")
+    flowed = [event.metadata.correlation_id for event in bench.got if event.event_name != "step.succeeded"]
+    assert flowed == ["order-2", "order-1", "order-1"]
+    assert len({event.metadata.task_uuid for event in bench.got if event.event_name != "step.succeeded"}) == 1
