@@ -119,7 +119,7 @@ class EventDeclaration:
 
     @property
     def needs_start(self) -> bool:
-        """Whether somebody has to note when its step begins: only of a success Celery tells how long it took."""
+        """Whether somebody has to note when its step begins, as Celery tells of a success alone how long it took."""
         return self.condition is not Condition.SUCCESS
 
 
