@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+
+import pytest
 
 from celery_tasker_events import chance
 from celery_tasker_events.durable.writer import _backoffs
@@ -18,6 +21,14 @@ def test_waits_differ_and_are_within_their_bounds() -> None:
     assert min(waits) < 0.6 < 1.4 < max(waits)
 
 
+@pytest.fixture
+def shared_generator() -> Iterator[None]:
+    before = random.getstate()
+    yield
+    random.setstate(before)
+
+
+@pytest.mark.usefixtures("shared_generator")
 def test_a_seeded_sequence_is_not_disturbed() -> None:
     random.seed(42)
     undisturbed = [random.random() for _ in range(3)]

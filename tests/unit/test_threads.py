@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from worker_process import wait_until
 
 from celery_tasker_events.threads import Sleep, start_thread, unsignalled
 
@@ -131,13 +132,19 @@ def test_to_end_it_where_nobody_sleeps_wakes_nobody_later() -> None:
             sleep.begin()
             woken.set()
 
+    def is_asleep() -> bool:
+        with lock:
+            return sleep._goes_on
+
     with lock:
         sleep.end()
         sleep.end()
+    assert sleep._ended.empty()
     thread = threading.Thread(target=rest)
     thread.start()
 
-    assert not woken.wait(0.1)
+    wait_until(is_asleep, "the thread sleeps")
+    assert not woken.is_set()
     with lock:
         sleep.end()
     assert woken.wait(LONG)
