@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
     from celery_tasker_events.durable.spool.report import SpoolTotals
+    from celery_tasker_events.scraping.families import WorkerCollector
 
 __all__ = ["MetricsEndpoint", "metrics_problems"]
 
@@ -31,6 +32,7 @@ class MetricsEndpoint:
 
     def __init__(self) -> None:
         self._server: WSGIServer | None = None
+        self._collector: WorkerCollector | None = None
 
     def start(self, settings: Settings, totals: Callable[[], Totals], declared: Sequence[EventSeries]) -> None:
         """Begin to serve, if a port is set. An address that can't be had is logged, and the worker goes on without.
@@ -46,7 +48,8 @@ class MetricsEndpoint:
 
         # With a registry of its own, it tells nothing of what the application measures, nor that anything of this.
         registry = CollectorRegistry()
-        registry.register(WorkerCollector(totals, lambda: _spools(settings), declared))
+        self._collector = WorkerCollector(totals, lambda: _spools(settings), declared)
+        registry.register(self._collector)
         host, port = settings.metrics_host, settings.metrics_port
         try:
             self._server, _ = start_http_server(port, host, registry)
@@ -63,10 +66,13 @@ class MetricsEndpoint:
         logger.info("Metrics are served at http://%s:%d/metrics", host, self._server.server_port)
 
     def stop(self) -> None:
+        """Accept no more scrapes. One that has begun is answered with what is counted by now, whatever is removed then."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
             server.server_close()
+            assert self._collector is not None
+            self._collector.freeze()
 
     def after_fork_in_child(self) -> None:
         """Keep no other process from using the port when the parent has ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -43,6 +44,16 @@ class WorkerCollector(Collector):
         self._declared = declared
         # SQLite's own locks must be whole in a child that is forked meanwhile.
         self._lock = ForkLock()
+
+    def freeze(self) -> None:
+        """Tell from now on what is counted by now: a scrape that has begun may outlive the place where it is counted."""
+        with self._lock:
+            try:
+                last = self._totals()
+            except OSError as error:
+                self._totals = functools.partial(_refuse, error)
+            else:
+                self._totals = lambda: last
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
@@ -103,6 +114,10 @@ def _gauges(totals: Totals) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         f"{_PREFIX}_counts_complete", "1 if the counts are those of all processes of the worker", int(totals.is_complete)
     )
+
+
+def _refuse(error: OSError) -> Totals:
+    raise error
 
 
 class _SpoolGauge(NamedTuple):

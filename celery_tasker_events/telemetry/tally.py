@@ -50,9 +50,13 @@ class Tally:
         Raises:
             OSError: if the board can't be read.
         """
-        if self._board is None:
-            return Totals.of(Reading.of_one(self.sheet.values()), is_complete=False)
-        return Totals.of(self._board.read(), is_complete=True)
+        board = self._board
+        if board is not None:
+            reading = board.read()
+            # Of one that was removed meanwhile, some sheets may be missing.
+            if self._board is board:
+                return Totals.of(reading, is_complete=True)
+        return Totals.of(Reading.of_one(self.sheet.values()), is_complete=False)
 
     def after_fork_in_child(self) -> None:
         """Begin to count anew, on the same board."""

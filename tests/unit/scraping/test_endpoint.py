@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -10,12 +12,16 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from worker_process import wait_until
 
 from celery_tasker_events import DomainEvents
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.scraping.endpoint import MetricsEndpoint
 from celery_tasker_events.settings import Settings
+from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.tally import Tally
+
+from ..telemetry.forks import Child
 
 Shop = tuple[Celery, DomainEvents]
 
@@ -58,3 +64,30 @@ def test_a_worker_whose_library_is_missing_does_not_start(new_shop: Callable[...
 
     remedy = "needs prometheus_client: pip install 'celery-tasker-events[prometheus]'"
     assert [str(problem) for problem in caught.value.problems] == [f"tasker_events_metrics_port: {remedy}"]
+
+
+def test_a_scrape_that_has_begun_is_not_told_zeros_when_the_worker_ends(caplog: pytest.LogCaptureFixture) -> None:
+    tally, endpoint = Tally(), MetricsEndpoint()
+    tally.open_board()
+
+    def publish() -> None:
+        tally.after_fork_in_child()
+        tally.sheet.open()
+        Counters(tally.sheet).add("published", "a.b", "shop", "durable", 5)
+
+    assert Child(publish).end() == 0
+    with caplog.at_level(logging.INFO):
+        endpoint.start(Settings(metrics_port=0, spool_max_bytes=0), tally.totals, [])
+    port = int(caplog.text.rpartition(":")[2].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as scrape:
+        scrape.sendall(b"GET /metrics HTTP/1.0\r\n")
+        wait_until(lambda: any("process_request" in thread.name for thread in threading.enumerate()), "it is accepted")
+
+        endpoint.stop()
+        tally.remove_board()
+        scrape.sendall(b"\r\n")
+        answer = scrape.makefile("rb").read().decode()
+
+    assert "200 OK" in answer
+    series = 'tasker_domain_events_published_total{delivery_mode="durable",event_name="a.b",namespace="shop"}'
+    assert f"{series} 5.0" in answer

@@ -14,6 +14,7 @@ from celery_tasker_events.telemetry.board import Reading
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.durations import BOUNDS_MS, TimedTrail
 from celery_tasker_events.telemetry.sheet import Sheet
+from celery_tasker_events.telemetry.tally import Tally
 from celery_tasker_events.telemetry.totals import EventSeries, Totals
 from celery_tasker_events.telemetry.trail import NO_TRAIL
 
@@ -102,3 +103,33 @@ def test_a_scrape_fails_where_the_counts_can_not_be_read() -> None:
 
     with pytest.raises(BlockingIOError):
         generate_latest(registry)
+
+
+def test_what_is_counted_when_it_is_frozen_is_told_on() -> None:
+    tally = Tally()
+    Counters(tally.sheet).add("published", "a.b", "n", "durable", 5)
+    registry = CollectorRegistry()
+    collector = WorkerCollector(tally.totals, list)
+    registry.register(collector)
+
+    collector.freeze()
+    tally.after_fork_in_child()  # where it counts is gone
+
+    name, fields = "tasker_domain_events_published_total", {"event_name": "a.b", "namespace": "n", "delivery_mode": "durable"}
+    assert [registry.get_sample_value(name, fields) for _ in range(2)] == [5, 5]
+
+
+def test_what_can_not_be_read_when_it_is_frozen_is_no_zero_later() -> None:
+    readings = iter([OSError("the counts did not keep still"), Totals.of(Reading({}, ()), is_complete=False)])
+
+    def read() -> Totals:
+        reading = next(readings)
+        if isinstance(reading, OSError):
+            raise reading
+        return reading
+
+    collector = WorkerCollector(read, list)
+    collector.freeze()
+
+    with pytest.raises(OSError, match="did not keep still"):
+        collector.collect()

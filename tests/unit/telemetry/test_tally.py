@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from celery_tasker_events.telemetry import board as boards
+from celery_tasker_events.telemetry.board import Board, Reading
 from celery_tasker_events.telemetry.counters import Counters, Series
 from celery_tasker_events.telemetry.gauge import ConnectionState, Gauge
 from celery_tasker_events.telemetry.sheet import Sheet
@@ -117,6 +118,25 @@ def test_the_main_process_alone_removes_the_board_and_counts_on(place: Path) -> 
     count(tally.sheet)
     assert (tally.totals().events, tally.totals().calls) == times(2)
     tally.remove_board()
+
+
+def test_sums_that_are_read_while_the_worker_ends_are_never_those_of_some_processes(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = Tally()
+    tally.open_board()
+    count(tally.sheet)
+    read = Board.read
+
+    def remove_and_read(board: Board) -> Reading:
+        tally.remove_board()
+        return read(board)
+
+    monkeypatch.setattr(Board, "read", remove_and_read)
+
+    totals = tally.totals()
+
+    assert (totals.is_complete, totals.events) == (False, times(1)[0])
 
 
 def test_a_child_that_begins_to_count_when_the_worker_has_ended_is_no_worse_off(place: Path) -> None:
