@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from billiard.util import set_pdeathsig
 from celery import current_task, signals
 from celery.app.task import Context
 from celery.exceptions import Retry, TaskRevokedError
@@ -241,6 +242,7 @@ class SignalReceiver:
             _tell_trouble(sender)
 
     def on_child_end(self, **_: Any) -> None:
+        _outlive_parent()
         with _deaf(os_signals.SIGTERM, os_signals.SIGQUIT):
             self.on_end()
 
@@ -368,6 +370,13 @@ def _tell_trouble(task: Any) -> None:
         exc_info=True,
         extra=current_error_fields(),
     )
+
+
+def _outlive_parent() -> None:
+    """Celery has Linux kill a child when its parent ends, by which Linux means the thread that has forked it. Without an event
+    loop that is one of billiard's, which ends at a warm shutdown as soon as the child is told to end, not when it has drained."""
+    with contextlib.suppress(OSError):  # there is no such thing on this system
+        set_pdeathsig(0)
 
 
 @contextlib.contextmanager

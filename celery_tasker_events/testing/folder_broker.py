@@ -1,12 +1,17 @@
-"""A Celery broker that is a folder: kombu's ``filesystem://`` with two repairs, and the settings that it needs."""
+"""A Celery broker that is a folder: kombu's ``filesystem://`` with repairs, and the settings that it needs."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
+from billiard.pool import Supervisor
+from billiard.util import set_pdeathsig
+from celery.signals import worker_process_init
 from kombu.transport import filesystem
 from kombu.utils.json import dumps
 
@@ -48,3 +53,15 @@ class Channel(filesystem.Channel):
 
 class Transport(filesystem.Transport):
     Channel = Channel
+
+
+@worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no type hints
+def outlive_the_thread_that_forked(**_: Any) -> None:
+    """Keep Linux from killing an idle child that holds the lock which the main process waits for at its end.
+
+    Celery has a child killed at the end of the thread that has forked it, in place of the main process. A broker without an
+    event loop, as this one, has children that ended replaced by a thread, and this may end first at a warm shutdown.
+    """
+    if isinstance(threading.current_thread(), Supervisor):
+        with contextlib.suppress(OSError):  # there is no such thing on this system
+            set_pdeathsig(0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 
 import pytest
-from bursts import BurstingWorker, all_of, noted, nothing_is_committed
+from bursts import COUNT, BurstingWorker, all_of, noted, nothing_is_committed
 from worker_process import wait_until
 
 #: Seconds for which Postgres takes nothing when the ending has begun: a child that does not drain is gone after two,
@@ -28,6 +29,32 @@ def test_a_child_that_is_recycled(shop, dsn, options):
     assert bench.worker.stop() == 0
     assert noted(dsn) == all_of("a", "b")
     assert bench.worker.troubles_of_ours() == []
+
+
+def test_a_recycled_child_that_drains_when_its_worker_is_told_to_end(shop, dsn):
+    environment = {"DIE_WITH_WHOEVER_FORKED": "1"}
+    bench = BurstingWorker(shop, dsn, "--max-tasks-per-child", "1", concurrency=1, environment=environment)
+    bench.burst("a").get(timeout=60)
+    wait_until(lambda: len(noted(dsn)) == COUNT, "the first child is done")
+    with nothing_is_committed(dsn):
+        # Its child was forked by a thread, at the end of which Celery has it killed by Linux.
+        bench.burst("b").get(timeout=60)
+        bench.worker.process.send_signal(signal.SIGTERM)
+        # Celery looks at that after up to two seconds here, and the thread sleeps for almost another.
+        time.sleep(3 + BUSY)
+
+    assert bench.worker.stop() == 0
+    assert noted(dsn) == all_of("a", "b")
+    assert bench.worker.troubles_of_ours() == []
+
+
+def test_on_the_folder_broker_a_child_that_replaces_another_lives_longer_than_the_thread_that_forked_it(shop, dsn):
+    bench = BurstingWorker(shop, dsn, "--max-tasks-per-child", "1", concurrency=1)
+
+    told = [shop.client.send_task("ending.death_signal").get(timeout=60) for _ in range(2)]
+
+    assert told == [signal.SIGKILL, 0]
+    assert bench.worker.stop() == 0
 
 
 def test_a_child_that_the_autoscaler_takes_away(shop, dsn, tmp_path):

@@ -7,14 +7,24 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
-from celery import Celery
+from billiard.util import get_pdeathsig
+from celery import Celery, platforms
+from celery.signals import task_prerun
 
 from celery_tasker_events import DomainEvents, publishes_events
 
 app = Celery("ending_workers")
 app.conf.update(json.loads(os.environ["SHOP_SETTINGS"]))
 events = DomainEvents(app)
+
+
+@task_prerun.connect(weak=False)
+def die_with_whoever_forked(**_: Any) -> None:
+    """If DIE_WITH_WHOEVER_FORKED is set, as Celery has it: the folder broker, on which these workers run, has undone it."""
+    if "DIE_WITH_WHOEVER_FORKED" in os.environ:
+        platforms.set_pdeathsig("SIGKILL")
 
 
 @app.task(name="ending.burst")
@@ -38,3 +48,9 @@ def killed(label: str, confirm: bool) -> None:
             print(f"{label} confirmed {number}.", flush=True)
         if number == (50 if confirm else 599):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="ending.death_signal")
+def death_signal() -> int:
+    """Return the signal that Linux sends this process when its parent ends, or 0."""
+    return int(get_pdeathsig())
