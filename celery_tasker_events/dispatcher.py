@@ -126,6 +126,7 @@ class Dispatcher:
             rest = _part(item, durable=False) if saved and isinstance(item, Publication) else item
             if rest is not None:
                 self._channel.put(rest)
+        self._is_depth_told = True
         self._on_depth()
 
     def drain(self, timeout: float) -> bool:

@@ -41,7 +41,14 @@ class Bench:
         self.confirmations: list[Confirmation | None] = []
         self.entered, self.gate = threading.Event(), threading.Event()
         self.counters, self.durable = Counters(), RecordingDurable()
-        self.dispatcher = Dispatcher(self.publish, 3, self.counters, log_dropped=True)
+        self.depths: list[int] = []
+        self.dispatcher = Dispatcher(
+            self.publish,
+            3,
+            self.counters,
+            log_dropped=True,
+            on_depth=lambda: self.depths.append(self.dispatcher.channel_depth()),
+        )
         self.overflow = Overflow(
             spool, buffer_size, self.find, self.durable, self.dispatcher.wake, self.dispatcher.drop, self.dispatcher.drop_stored
         )
@@ -198,6 +205,20 @@ def test_saving_keeps_fast_events_where_they_are(bench: Bench) -> None:
 
     assert sorted(map(str, bench.published)) == ["0", "1", "2", "3", "4", "4"]
     assert bench.counters.total("dropped") == 0
+
+
+@pytest.mark.parametrize("waiting", ["a.durable", "a.fast"])
+def test_what_saving_tells_of_the_channel_is_not_left_told_when_nothing_waits(bench: Bench, waiting: str) -> None:
+    assert bench.dispatcher.put(publication(0))
+    assert bench.entered.wait(LONG)
+    assert bench.dispatcher.put(publication(1, waiting))
+
+    bench.dispatcher.save()
+    assert bench.depths[-1] > 0
+    bench.gate.set()
+    assert bench.dispatcher.drain(LONG)
+
+    assert bench.depths[-1] == 0
 
 
 def test_where_the_disk_can_not_be_used_saving_leaves_all_in_memory(new_bench: NewBench) -> None:
