@@ -44,7 +44,7 @@ class Unavailable(Exception):
 
 
 class Committer:
-    """Sends batches over connections of a pool.
+    """Sends batches over a connection of a pool, which it keeps until it is told to rest.
 
     Args:
         make_pool: Called by :meth:`prepare`, and on the thread that commits where that could not make it.
@@ -54,6 +54,8 @@ class Committer:
         self._make_pool = make_pool
         self._counters = counters
         self._pool: ConnectionPool[Connection] | None = None
+        # To borrow it for each commit would take a tenth of what a single event costs this process.
+        self._connection: Connection | None = None
         self._cursor: Cursor | None = None
         self._statement = sql.SEND
 
@@ -90,7 +92,19 @@ class Committer:
                 self._tell_safely(part, ids, duration_ms)
             settled += len(part)
 
+    @property
+    def rests(self) -> bool:
+        """Whether it keeps no connection."""
+        return self._connection is None
+
+    def rest(self) -> None:
+        """Give the connection back to the pool, which closes it one day; on the thread that commits."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._pool is not None:
+            self._pool.putconn(connection)
+
     def close(self) -> None:
+        self.rest()
         if self._pool is not None:
             self._pool.close(timeout=1)
 
@@ -99,13 +113,20 @@ class Committer:
         started = time.perf_counter()
         if self._pool is None:
             self._pool = self._make_pool()
-        with self._pool.connection() as connection:
+        connection = self._connection = self._connection or self._pool.getconn()
+        try:
             try:
                 ids = self._send_with(connection, batch)
             except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction):
                 self._statement = send_statement(connection)
                 create_queues(connection, {message.queue for message in batch})
                 ids = self._send_with(connection, batch)
+        except Exception as error:
+            # What mends it counts for new connections only: a role's settings, or the new primary of several hosts.
+            if treatment_of(error) is not Treatment.REFUSE:
+                connection.close()
+                self.rest()
+            raise
         return ids, (time.perf_counter() - started) * 1000
 
     def _send_with(self, connection: Connection, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 import time
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -17,7 +15,6 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from celery_tasker_events.durable.queues import Connection
-from celery_tasker_events.durable.trouble import Treatment, treatment_of
 
 __all__ = ["connect", "make_pool"]
 
@@ -88,7 +85,7 @@ def _eventlet_has_patched() -> bool:
 
 
 class _Pool(ConnectionPool[Connection]):
-    """Says why there is no connection, and does not use one again that met trouble with its server or its role."""
+    """Says why there is no connection."""
 
     def __init__(self, dsn: str) -> None:
         self._why_not: psycopg.Error | None = None
@@ -131,20 +128,6 @@ class _Pool(ConnectionPool[Connection]):
                     raise PoolTimeout(str(self._why_not)) from None
                 if time.monotonic() >= deadline:
                     raise
-
-    @contextlib.contextmanager
-    def connection(self, timeout: float | None = None) -> Iterator[Connection]:
-        # The pool's own would also commit at the end: each statement here has done so by itself.
-        connection = self.getconn(timeout)
-        try:
-            yield connection
-        except Exception as error:
-            # What mends it counts for new connections only: a role's settings, or the new primary of several hosts.
-            if treatment_of(error) is not Treatment.REFUSE:
-                connection.close()
-            raise
-        finally:
-            self.putconn(connection)
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:

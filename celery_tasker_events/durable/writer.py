@@ -94,6 +94,7 @@ class DurableWriter:
         self._is_spooling = False
         self._thread: threading.Thread | None = None
         self._is_to_adopt = True
+        self._is_to_rest = False
         self._is_ending = False
         self._closing = False
         self._stopping = threading.Event()
@@ -140,13 +141,16 @@ class DurableWriter:
             return len(self._waiting) + self._count_on_disk() + (0 if self._in_flight_rows else len(self._in_flight))
 
     def watch(self) -> float | None:
-        """Save what waits if the commit in flight does not return.
+        """Save what waits if the commit in flight does not return; where nothing waits, let go of the connection.
 
         Returns:
             After how many seconds to look again; None if nothing is in flight.
         """
         with self._changed:
             if not self._in_flight and not self._waiting:
+                if not self._committer.rests:
+                    self._is_to_rest = True
+                    self._thread_sleeps.end()
                 return None
             if not self._in_flight or self._is_spooling:
                 return STALLED
@@ -239,6 +243,9 @@ class DurableWriter:
     def _take(self) -> list[DurableMessage]:
         with self._changed:
             while not (self._waiting or self._closing or self._is_spooling or self._is_to_adopt):
+                if self._is_to_rest:
+                    self._is_to_rest = False
+                    self._committer.rest()
                 self._thread_sleeps.begin()
             batch: list[DurableMessage] = []
             size = 0
@@ -284,6 +291,8 @@ class DurableWriter:
         with self._changed:
             stored = self._backlog.oldest(MAX_BATCH_MESSAGES, MAX_BATCH_BYTES)
             if not stored:
+                # Nobody may watch: what dead processes have left comes from the disk without an event of this one's.
+                self._is_to_rest = True
                 self._is_spooling = False
                 self._changed.notify_all()
             self._in_flight = [message for _, message in stored]

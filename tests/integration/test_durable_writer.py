@@ -55,6 +55,26 @@ def test_messages_are_committed_in_the_order_in_which_they_were_sent(dsn, make_w
     assert numbers(dsn) == list(range(2000))
 
 
+def test_a_connection_is_kept_while_events_come_and_given_back_when_none_do(dsn, make_writer):
+    writer = make_writer(dsn)
+    writer.send(message(0))
+    assert writer.drain(30)
+    pool = writer._committer._pool
+    requests = pool.get_stats()["requests_num"]
+
+    for number in range(1, 20):
+        writer.send(message(number))
+        assert writer.drain(30)
+
+    assert pool.get_stats()["requests_num"] == requests
+    assert pool.get_stats()["pool_available"] == 0
+    assert writer.watch() is None
+    wait_until(lambda: pool.get_stats()["pool_available"] == 1, "it is given back")
+    writer.send(message(20))
+    assert writer.drain(30)
+    assert numbers(dsn) == list(range(21))
+
+
 def test_one_batch_may_go_to_several_queues(dsn, make_writer):
     writer = make_writer(dsn)
 

@@ -33,11 +33,13 @@ class Postgres:
 
     def __init__(self) -> None:
         self.up = True
+        self.rests = True
         self.taken: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
 
     def commit(self, batch: Sequence[DurableMessage]) -> None:
+        self.rests = False
         assert self.gate.wait(LONG)
         if not self.up:
             raise Unavailable(0, ConnectionError("it is down"))
@@ -48,6 +50,9 @@ class Postgres:
 
     def prepare(self) -> None:
         """Nothing to make."""
+
+    def rest(self) -> None:
+        self.rests = True
 
     def close(self) -> None:
         """Nothing to close."""
@@ -101,6 +106,31 @@ def test_messages_before_in_and_after_an_outage_keep_their_order(postgres: Postg
 
     assert writer.drain(LONG)
     assert postgres.taken == list(range(300))
+
+
+def test_the_connection_is_let_go_when_nothing_waits_at_a_look(postgres: Postgres, new_writer: Any) -> None:
+    writer = new_writer()
+    postgres.gate.clear()
+    writer.send(message(0))
+    assert writer.watch() is not None
+    postgres.gate.set()
+    assert writer.drain(LONG)
+    assert not postgres.rests
+
+    assert writer.watch() is None
+
+    wait_until(lambda: postgres.rests, "it is let go")
+
+
+def test_the_connection_is_let_go_when_the_disk_is_empty(postgres: Postgres, new_writer: Any) -> None:
+    writer = new_writer()
+    postgres.up = False
+    writer.send(message(0))
+    wait_until(lambda: not postgres.rests, "it is tried")
+    postgres.up = True
+    assert writer.drain(LONG)
+
+    wait_until(lambda: postgres.rests, "it is let go, and nobody looked")
 
 
 def test_more_than_the_memory_holds_goes_to_disk(postgres: Postgres, new_writer: Any, spool: Spool) -> None:
