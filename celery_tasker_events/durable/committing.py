@@ -12,21 +12,17 @@ import psycopg
 from psycopg import errors
 from psycopg_pool import ConnectionPool
 
-from celery_tasker_events import values
 from celery_tasker_events.durable import sql
 from celery_tasker_events.durable.message import DurableMessage
-from celery_tasker_events.durable.queues import Connection, Cursor, create_queues, send_statement
+from celery_tasker_events.durable.queues import Connection, create_queues, send_statement
+from celery_tasker_events.durable.sending import send
 from celery_tasker_events.durable.trouble import Treatment, treatment_of
 from celery_tasker_events.errors import ConfigurationError
 from celery_tasker_events.telemetry.counters import Counters
 from celery_tasker_events.telemetry.log import error_fields, failure_fields, logger
 from celery_tasker_events.telemetry.trail import NO_TRAIL
 
-__all__ = ["Committer", "Unavailable", "send", "settle"]
-
-
-#: Bytes of a message that a cursor may keep.
-_SHORT = 64 * 1024
+__all__ = ["Committer", "Unavailable", "settle"]
 
 
 class Unavailable(Exception):
@@ -56,7 +52,6 @@ class Committer:
         self._pool: ConnectionPool[Connection] | None = None
         # To borrow it for each commit would take a tenth of what a single event costs this process.
         self._connection: Connection | None = None
-        self._cursor: Cursor | None = None
         self._statement = sql.SEND
 
     def prepare(self) -> None:
@@ -116,11 +111,11 @@ class Committer:
         connection = self._connection = self._connection or self._pool.getconn()
         try:
             try:
-                ids = self._send_with(connection, batch)
+                ids = send(connection, self._statement, batch)
             except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction):
                 self._statement = send_statement(connection)
                 create_queues(connection, {message.queue for message in batch})
-                ids = self._send_with(connection, batch)
+                ids = send(connection, self._statement, batch)
         except Exception as error:
             # What mends it counts for new connections only: a role's settings, or the new primary of several hosts.
             if treatment_of(error) is not Treatment.REFUSE:
@@ -128,16 +123,6 @@ class Committer:
                 self.rest()
             raise
         return ids, (time.perf_counter() - started) * 1000
-
-    def _send_with(self, connection: Connection, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
-        # To make a cursor takes a quarter of what a commit of one message costs this process. It keeps what it has sent.
-        cursor, self._cursor = self._cursor, None
-        if cursor is None or cursor.connection is not connection:
-            cursor = connection.cursor()
-        ids = send(cursor, self._statement, batch)
-        if len(batch) == 1 and len(batch[0].body) < _SHORT:
-            self._cursor = cursor
-        return ids
 
     def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:
         """Tell of it, and return the dead letter to send in its place; None if it is one itself."""
@@ -197,18 +182,3 @@ def settle(message: DurableMessage, *, kept: bool) -> None:
     """Tell who waits for the message that it is in a safe place, or lost."""
     if message.confirmation is not None:
         message.confirmation.settle(kept=kept)
-
-
-def send(by: Connection | Cursor, statement: str, batch: Sequence[DurableMessage]) -> dict[str, list[int]]:
-    by_queue: dict[str, list[DurableMessage]] = {}
-    for message in batch:
-        by_queue.setdefault(message.queue, []).append(message)
-    parameter = b"[%s]" % b",".join(
-        b'{"queue":%s,"messages":[%s],"headers":[%s]}'
-        % (values.encode(queue), b",".join(m.body for m in messages), b",".join(m.headers for m in messages))
-        for queue, messages in by_queue.items()
-    )
-    ids: dict[str, list[int]] = {}
-    for queue, message_id in by.execute(statement, [parameter.decode()]).fetchall():
-        ids.setdefault(queue, []).append(message_id)
-    return ids

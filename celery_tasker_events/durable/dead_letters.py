@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from psycopg.sql import Identifier
 
 from celery_tasker_events.durable import dead_letter_sql, sql
-from celery_tasker_events.durable.committing import send
 from celery_tasker_events.durable.message import DurableMessage, dead_letter_queue
 from celery_tasker_events.durable.queues import Connection, create_queues, send_statement
+from celery_tasker_events.durable.sending import send
 from celery_tasker_events.event import queue_name
 
 __all__ = ["ALL", "DeadLetter", "DeadLetters", "Wanted"]

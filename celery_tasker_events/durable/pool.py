@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import weakref
 from typing import Any
@@ -14,6 +13,7 @@ from psycopg import pq, waiting
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from celery_tasker_events.durable.green import eventlet_has_patched
 from celery_tasker_events.durable.queues import Connection
 
 __all__ = ["connect", "make_pool"]
@@ -52,6 +52,8 @@ def _arguments(dsn: str) -> dict[str, Any]:
         # A pooler in transaction mode hands each transaction to another server process, which knows no statement
         # that was prepared on the last one.
         "prepare_threshold": None,
+        # What is sent is UTF-8.
+        "client_encoding": "UTF8",
     }
 
 
@@ -74,14 +76,9 @@ class _PatientConnection(psycopg.Connection[tuple[Any, ...]]):
     """Waits for the server without stopping eventlet's hub: psycopg does so for gevent, but does not know eventlet."""
 
     def wait(self, gen: Any, interval: float = 0.1, *rest: Any, **options: Any) -> Any:
-        if _eventlet_has_patched():
+        if eventlet_has_patched():
             return waiting.wait_selector(gen, self.pgconn.socket, interval, *rest, **options)
         return super().wait(gen, interval, *rest, **options)
-
-
-def _eventlet_has_patched() -> bool:
-    patcher = sys.modules.get("eventlet.patcher")
-    return patcher is not None and patcher.is_monkey_patched("select")
 
 
 class _Pool(ConnectionPool[Connection]):

@@ -14,7 +14,6 @@ from celery_tasker_events.errors import PgmqMissing, PgmqTooOld
 __all__ = ["SetupReport", "create_queues", "send_statement", "set_up", "shortcomings"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ __all__ = [
     "SEND_WITHOUT_HEADERS",
     "SEND_ONE",
     "SEND_ONE_NAMED",
+    "SEND_SINGLE",
 ]
 
 # One parameter, serialised once, carries the messages of all queues, so a batch is one statement, one round trip and
@@ -35,6 +36,9 @@ select batch.queue, sent.msg_id
 from jsonb_to_recordset(%s::jsonb) as batch (queue text, messages jsonb),
      lateral pgmq.send_batch(batch.queue, array(select jsonb_array_elements(batch.messages))) as sent (msg_id)
 """
+
+# One message does not pay for being taken out of a list.
+SEND_SINGLE = "select pgmq.send(%s::text, %s::jsonb, %s::jsonb)"
 
 # For connections of others, whose driver is not known: each parameter is text, whatever type a driver would make of it.
 _SEND_ONE = "select pgmq.send(cast({} as text), cast({} as jsonb), cast({} as jsonb))"

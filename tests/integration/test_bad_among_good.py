@@ -50,9 +50,12 @@ class HeldPool:
         self._pool = make_pool(dsn)
         self.open = threading.Event()
 
-    def connection(self):
+    def getconn(self):
         assert self.open.wait(60)
-        return self._pool.connection()
+        return self._pool.getconn()
+
+    def putconn(self, connection):
+        self._pool.putconn(connection)
 
     def close(self, timeout):
         self._pool.close(timeout=timeout)
