@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 import time
 import uuid
@@ -63,5 +65,13 @@ def outlive_the_thread_that_forked(**_: Any) -> None:
     event loop, as this one, has children that ended replaced by a thread, and this may end first at a warm shutdown.
     """
     if isinstance(threading.current_thread(), Supervisor):
+        main_process = os.getppid()
+
+        def end_with_the_main_process(*_: Any) -> None:
+            if os.getppid() != main_process:
+                os._exit(1)
+
+        # Linux tells again when the next thread ends which it takes for the parent. Whoever knows nothing of it ignores it.
+        signal.signal(signal.SIGURG, end_with_the_main_process)
         with contextlib.suppress(OSError):  # there is no such thing on this system
-            set_pdeathsig(0)
+            set_pdeathsig(signal.SIGURG)

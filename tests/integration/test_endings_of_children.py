@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from bursts import COUNT, BurstingWorker, all_of, noted, nothing_is_committed
@@ -48,13 +50,40 @@ def test_a_recycled_child_that_drains_when_its_worker_is_told_to_end(shop, dsn):
     assert bench.worker.troubles_of_ours() == []
 
 
-def test_on_the_folder_broker_a_child_that_replaces_another_lives_longer_than_the_thread_that_forked_it(shop, dsn):
+def children_of(bench: BurstingWorker) -> set[int]:
+    """Those that live, also when their main process does not."""
+    main_process = bench.worker.process.pid
+    states = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            states[int(path.parent.name)] = path.read_text().rpartition(") ")[2].split()
+    return {
+        pid
+        for pid, (state, _, group, *_) in states.items()
+        if int(group) == main_process and pid != main_process and state != "Z"
+    }
+
+
+def test_on_the_folder_broker_a_child_that_replaces_another_does_not_end_with_the_thread_that_forked_it(shop, dsn):
     bench = BurstingWorker(shop, dsn, "--max-tasks-per-child", "1", concurrency=1)
 
     told = [shop.client.send_task("ending.death_signal").get(timeout=60) for _ in range(2)]
 
-    assert told == [signal.SIGKILL, 0]
+    assert told == [signal.SIGKILL, signal.SIGURG]
     assert bench.worker.stop() == 0
+
+
+def test_on_the_folder_broker_no_child_outlives_a_main_process_that_is_killed(shop, dsn):
+    bench = BurstingWorker(shop, dsn, "--max-tasks-per-child", "1")
+    before = children_of(bench)
+    bench.burst("a").get(timeout=60)
+    # One of the first children still holds the lock of the queue, for which the one that replaced the other waits.
+    wait_until(lambda: len(children_of(bench) & before) == 1 and len(children_of(bench) - before) == 1, "one is replaced")
+
+    bench.worker.process.kill()
+    bench.worker.process.wait()
+
+    wait_until(lambda: not children_of(bench), "no child is left")
 
 
 def test_a_child_that_the_autoscaler_takes_away(shop, dsn, tmp_path):
