@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from celery_tasker_events.durable import sql
@@ -23,6 +24,9 @@ from celery_tasker_events.telemetry.log import error_fields, failure_fields, log
 from celery_tasker_events.telemetry.trail import NO_TRAIL
 
 __all__ = ["Committer", "Unavailable", "settle"]
+
+#: Seconds after which the pool gets its connection back even if there is no rest: it replaces those that are too old.
+_KEPT_FOR = 60.0
 
 
 class Unavailable(Exception):
@@ -52,6 +56,7 @@ class Committer:
         self._pool: ConnectionPool[Connection] | None = None
         # To borrow it for each commit would take a tenth of what a single event costs this process.
         self._connection: Connection | None = None
+        self._rest_at = 0.0
         self._statement = sql.SEND
 
     def prepare(self) -> None:
@@ -108,7 +113,10 @@ class Committer:
         started = time.perf_counter()
         if self._pool is None:
             self._pool = self._make_pool()
-        connection = self._connection = self._connection or self._pool.getconn()
+        if self._connection is None:
+            self._connection = self._pool.getconn()
+            self._rest_at = started + _KEPT_FOR
+        connection = self._connection
         try:
             try:
                 ids = send(connection, self._statement, batch)
@@ -118,10 +126,12 @@ class Committer:
                 ids = send(connection, self._statement, batch)
         except Exception as error:
             # What mends it counts for new connections only: a role's settings, or the new primary of several hosts.
-            if treatment_of(error) is not Treatment.REFUSE:
+            if treatment_of(error) is not Treatment.REFUSE or connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.close()
                 self.rest()
             raise
+        if started > self._rest_at:
+            self.rest()
         return ids, (time.perf_counter() - started) * 1000
 
     def _refused(self, message: DurableMessage, error: Exception) -> DurableMessage | None:

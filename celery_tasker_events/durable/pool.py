@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import weakref
 from typing import Any
@@ -13,7 +14,6 @@ from psycopg import pq, waiting
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from celery_tasker_events.durable.green import eventlet_has_patched
 from celery_tasker_events.durable.queues import Connection
 
 __all__ = ["connect", "make_pool"]
@@ -76,9 +76,15 @@ class _PatientConnection(psycopg.Connection[tuple[Any, ...]]):
     """Waits for the server without stopping eventlet's hub: psycopg does so for gevent, but does not know eventlet."""
 
     def wait(self, gen: Any, interval: float = 0.1, *rest: Any, **options: Any) -> Any:
-        if eventlet_has_patched():
+        if _eventlet_has_patched():
             return waiting.wait_selector(gen, self.pgconn.socket, interval, *rest, **options)
         return super().wait(gen, interval, *rest, **options)
+
+
+def _eventlet_has_patched() -> bool:
+    # Another thread may be in the middle of importing it.
+    is_patched = getattr(sys.modules.get("eventlet.patcher"), "is_monkey_patched", None)
+    return is_patched is not None and bool(is_patched("select"))
 
 
 class _Pool(ConnectionPool[Connection]):

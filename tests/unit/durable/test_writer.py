@@ -19,6 +19,7 @@ from celery_tasker_events.durable.spool.spool import Spool, SpoolRow
 from celery_tasker_events.durable.writer import DurableWriter
 from celery_tasker_events.errors import SpoolUnusable
 from celery_tasker_events.telemetry.counters import Counters
+from celery_tasker_events.telemetry.gauge import ConnectionState
 
 LONG = 30.0
 
@@ -126,7 +127,7 @@ def test_the_connection_is_let_go_when_the_disk_is_empty(postgres: Postgres, new
     writer = new_writer()
     postgres.up = False
     writer.send(message(0))
-    wait_until(lambda: not postgres.rests, "it is tried")
+    wait_until(lambda: writer.connection is ConnectionState.DOWN, "it waits on disk")
     postgres.up = True
     assert writer.drain(LONG)
 
