@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -257,7 +257,7 @@ class DurableWriter:
             return batch
 
     def _send_from_memory(self, batch: Sequence[DurableMessage]) -> None:
-        backoffs, is_first = _backoffs(), True
+        backoffs, is_first = chance.backoffs(FIRST_BACKOFF, LAST_BACKOFF), True
         while batch and not self._stopping.is_set():
             trouble = self._commit(batch)
             with self._changed:
@@ -275,11 +275,11 @@ class DurableWriter:
             self._stopping.wait(next(backoffs))
 
     def _send_from_disk(self) -> None:
-        backoffs = _backoffs()
+        backoffs = chance.backoffs(FIRST_BACKOFF, LAST_BACKOFF)
         while not self._stopping.is_set() and (batch := self._take_from_disk()):
             trouble = self._commit(batch)
             if trouble is None:
-                backoffs = _backoffs()
+                backoffs = chance.backoffs(FIRST_BACKOFF, LAST_BACKOFF)
             else:
                 with self._changed:
                     self._tell_down(trouble)
@@ -398,11 +398,3 @@ class DurableWriter:
         if state is not self.connection:
             self.connection = state
             self._on_connection()
-
-
-def _backoffs() -> Iterator[float]:
-    """Seconds to wait after each failure in a row, with jitter."""
-    backoff = FIRST_BACKOFF
-    while True:
-        yield backoff * chance.between(0.5, 1.0)
-        backoff = min(backoff * 2, LAST_BACKOFF)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 from celery_tasker_events import chance
-from celery_tasker_events.durable.writer import _backoffs
 
 
 def test_waits_differ_and_are_within_their_bounds() -> None:
@@ -32,7 +32,7 @@ def shared_generator() -> Iterator[None]:
 def test_a_seeded_sequence_is_not_disturbed() -> None:
     random.seed(42)
     undisturbed = [random.random() for _ in range(3)]
-    backoffs = _backoffs()
+    backoffs = chance.backoffs(0.1, 5.0)
 
     random.seed(42)
     disturbed = [(next(backoffs), random.random())[1] for _ in range(3)]
@@ -54,3 +54,12 @@ for _ in range(4):
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
 
     assert len(set(ran.stdout.split())) == 4
+
+
+def test_backoffs_double_up_to_the_last_less_up_to_half_at_random() -> None:
+    longest = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+    waits = list(itertools.islice(chance.backoffs(0.1, 5.0), len(longest)))
+
+    assert all(limit / 2 <= wait <= limit + 1e-9 for wait, limit in zip(waits, longest, strict=True))
+    assert waits != longest

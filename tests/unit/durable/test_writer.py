@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -269,13 +268,3 @@ def test_a_row_that_can_not_be_read_holds_up_nothing(
     wait_until(lambda: spool.oldest(10) == [], "nothing is left")
     assert counters.total("dropped") == 1200
     assert "can't be read, and is dropped" in caplog.text
-
-
-def test_attempts_back_off_with_jitter() -> None:
-    first, last = writer_module.FIRST_BACKOFF, writer_module.LAST_BACKOFF
-    longest = [min(first * 2**number, last) for number in range(12)]
-
-    waits = list(itertools.islice(writer_module._backoffs(), 12))
-
-    assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, longest, strict=True))
-    assert waits != longest
