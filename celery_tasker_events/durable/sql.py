@@ -37,15 +37,15 @@ from jsonb_to_recordset(%s::jsonb) as batch (queue text, messages jsonb),
      lateral pgmq.send_batch(batch.queue, array(select jsonb_array_elements(batch.messages))) as sent (msg_id)
 """
 
-# One message does not pay for being taken out of a list.
-SEND_SINGLE = "select pgmq.send(%s::text, %s::jsonb, %s::jsonb)"
-
 # For connections of others, whose driver is not known: each parameter is text, whatever type a driver would make of it.
 _SEND_ONE = "select pgmq.send(cast({} as text), cast({} as jsonb), cast({} as jsonb))"
 
 SEND_ONE = _SEND_ONE.format("%(queue)s", "%(message)s", "%(headers)s")
 
 SEND_ONE_NAMED = _SEND_ONE.format(":queue", ":message", ":headers")
+
+# A batch of one, which does not pay for being taken out of a list.
+SEND_SINGLE = _SEND_ONE.format("%s", "%s", "%s")
 
 # Two processes that create the same queue at once would collide inside CREATE TABLE IF NOT EXISTS, so everything that
 # creates something takes this lock first, until its transaction ends.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 from queues import messages
 from worker_process import wait_until
 
+from celery_tasker_events.durable import committing
 from celery_tasker_events.durable.committing import Committer
 from celery_tasker_events.durable.message import DurableMessage
 from celery_tasker_events.durable.pool import make_pool
@@ -28,6 +30,12 @@ def message(number: int, *, namespace: str = "payments", text: str = "") -> Dura
 
 def numbers(dsn: str, namespace: str = "payments") -> list[int]:
     return [stored["number"] for stored in messages(dsn, namespace)]
+
+
+@pytest.fixture
+def committer(dsn):
+    with contextlib.closing(Committer(lambda: make_pool(dsn), Counters())) as committer:
+        yield committer
 
 
 @pytest.fixture
@@ -73,6 +81,34 @@ def test_a_connection_is_kept_while_events_come_and_given_back_when_none_do(dsn,
     writer.send(message(20))
     assert writer.drain(30)
     assert numbers(dsn) == list(range(21))
+
+
+def test_a_connection_that_is_kept_for_long_goes_back_although_events_come(dsn, committer, monkeypatch):
+    monkeypatch.setattr(committing, "_KEPT_FOR", -1.0)
+
+    committer.commit([message(0)])
+
+    assert committer.rests
+    committer.commit([message(1)])
+    assert numbers(dsn) == [0, 1]
+
+
+def test_a_connection_is_not_used_again_after_an_error_in_the_middle_of_a_statement(dsn, committer, monkeypatch):
+    used = []
+
+    def fail_in_the_middle(connection, statement, batch):
+        used.append(connection)
+        connection.pgconn.send_query_params(b"select pg_sleep(0)", [])
+        raise ValueError("in the middle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(committing, "send", fail_in_the_middle)
+        committer.commit([message(0)])
+
+    assert used
+    assert all(connection.closed for connection in used)
+    committer.commit([message(1)])
+    assert numbers(dsn) == [1]
 
 
 def test_one_batch_may_go_to_several_queues(dsn, make_writer):
@@ -174,9 +210,7 @@ def blocked_by(thread: threading.Thread) -> set[int]:
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
-def test_what_is_committed_is_kept_no_longer(dsn):
-    committer = Committer(lambda: make_pool(dsn), Counters())
-
+def test_what_is_committed_is_kept_no_longer(dsn, committer):
     tracemalloc.start()
     try:
         committer.commit([message(0)])
@@ -186,7 +220,6 @@ def test_what_is_committed_is_kept_no_longer(dsn):
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-        committer.close()
 
     assert after - before < 500_000
     assert numbers(dsn) == [0, 1, 2, 3]
